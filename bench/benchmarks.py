@@ -1,0 +1,224 @@
+"""
+The benchmarks, one function each: start what it needs, load it in short rounds, return what was found.
+
+Where two sides are compared, their rounds alternate, and every second pair is in the other order: what the machine does
+besides then falls on both, and the ratio is taken within each pair.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from pathlib import Path
+
+import attrs
+
+from bench.calls import connected_worker, plain_echo, routed_calls
+from bench.engine import Engine, EngineSource
+from bench.http_load import http_requests
+from bench.idle import idle_workers
+from bench.ledger import Round
+from bench.processes import Process, free_port, running
+from bench.report import Aim, Figure, Section
+from bench.worker import READY, http_trigger, route
+
+IN_FLIGHT = 256
+IN_FLIGHT_OF_ANSWERS = (8, 64, 512, 4096)
+CONNECTIONS = (1, 8, 32, 128)
+COMPARED_CONNECTIONS = 32
+ROUTES = 1000
+WARM_SECONDS = 0.3
+MOST_CALLS = 1_000_000  # in a round that ends by time
+MOST_SECONDS = 120.0  # for a round that ends by count
+ROUTES_SECONDS = 20.0  # until routes have come or gone
+
+
+@attrs.frozen
+class Plan:
+    """How much is measured."""
+
+    repeat: int
+    seconds: float  # of one round
+    calls: int  # of each count in flight, to be accounted for
+    idle: int  # connections
+
+
+Benchmark = Callable[[Plan, Executor, EngineSource], Section]
+
+
+@attrs.frozen
+class Side:
+    """A load bound to its target, as one side of a comparison."""
+
+    name: str
+    run: Callable[[float, int], Round]  # takes the seconds and the number of calls that end it
+
+
+def calls(plan: Plan, load: Executor, engines: EngineSource) -> Section:
+    """Routed calls against a plain Autobahn echo, many in flight."""
+    section = Section(f"Calls worker → engine → worker, {IN_FLIGHT} in flight")
+    _compare_with_echo(section, plan, load, engines, IN_FLIGHT, Aim("≥", 1.3))
+    return section
+
+
+def latency(plan: Plan, load: Executor, engines: EngineSource) -> Section:
+    """Routed calls against a plain Autobahn echo, one at a time."""
+    section = Section("Calls worker → engine → worker, one at a time")
+    _compare_with_echo(section, plan, load, engines, 1)
+    return section
+
+
+def answers(plan: Plan, load: Executor, engines: EngineSource) -> Section:
+    """Every call has its answer, at any number in flight."""
+    section = Section("Every call answered, and rightly")
+    with engines() as engine, _worker(engine) as worker:
+        for in_flight in IN_FLIGHT_OF_ANSWERS:
+            label = f"{plan.calls:,} calls, {in_flight:,} in flight"
+            side = _side(label, load, routed_calls, engine.worker_port, in_flight, (engine.pid, worker.pid))
+            found = side.run(MOST_SECONDS, plan.calls)
+            unanswered = plan.calls - found.answered
+            section.figures.append(Figure.of(f"{label}: not asked or not answered", [unanswered], aim=Aim("≤", 0)))
+            section.account_for(label, found)
+    return section
+
+
+def http(plan: Plan, load: Executor, engines: EngineSource) -> Section:
+    """HTTP request → worker → response against a bare twisted.web resource."""
+    section = Section(f"JSON POST → worker → response, on {', '.join(map(str, CONNECTIONS))} keep-alive connections")
+    with engines() as engine, _worker(engine) as worker, _yardstick("web") as (web, web_port):
+        for connections in CONNECTIONS:
+            watched = (engine.pid, worker.pid)
+            ours = _side(
+                f"engine at {connections}", load, http_requests, engine.http_port, [route(0)], connections, watched
+            )
+            others = _side(
+                f"twisted.web at {connections}", load, http_requests, web_port, [route(0)], connections, (web.pid,)
+            )
+            _compare(section, plan, ours, others, Aim("≥", 4.0) if connections == COMPARED_CONNECTIONS else None)
+    return section
+
+
+def routes(plan: Plan, load: Executor, engines: EngineSource) -> Section:
+    """The same engine with 1,000 routes, which are requested in turn, and with one."""
+    section = Section(f"JSON POST → worker → response, {COMPARED_CONNECTIONS} connections, {ROUTES:,} routes or one")
+    with engines() as engine, _worker(engine) as worker:
+        target = COMPARED_CONNECTIONS, (engine.pid, worker.pid)
+        one = _side("1 route", load, http_requests, engine.http_port, [route(0)], *target)
+        every = [route(number) for number in range(ROUTES)]
+        many = _side(f"{ROUTES:,} routes", load, http_requests, engine.http_port, every, *target)
+
+        def run_with_more_routes(seconds: float, limit: int) -> Round:
+            with _more_routes(engine):
+                return many.run(seconds, limit)
+
+        _compare(section, plan, Side(many.name, run_with_more_routes), one, Aim("≥", 0.95))
+    return section
+
+
+def memory(plan: Plan, load: Executor, engines: EngineSource) -> Section:
+    """Resident memory for each idle worker connection, in a fresh engine."""
+    section = Section(f"Memory of {plan.idle:,} connected, named and idle workers")
+    with engines() as engine:
+        found = load.submit(idle_workers, engine.worker_port, plan.idle, engine.pid).result()
+    if found.kept == plan.idle:
+        kilobytes = found.per_connection_bytes / 1000
+        section.figures.append(Figure.of("for each connection", [kilobytes], " kB", Aim("≤", 20.0)))
+    else:
+        section.failures.append(f"only {found.kept:,} connections were made and kept: {found.ended}")
+    return section
+
+
+def startup(plan: Plan, load: Executor, engines: EngineSource) -> Section:
+    """Time from the command until the workers' port listens, after one start that is not counted."""
+    section = Section("Start: from the command until the workers' port listens")
+    seconds = []
+    for _ in range(1 + plan.repeat):
+        with engines() as engine:
+            seconds.append(engine.start_seconds)
+    section.figures.append(Figure.of("listening", seconds[1:], " s", Aim("≤", 1.0)))
+    return section
+
+
+BENCHMARKS: dict[str, Benchmark] = {
+    each.__name__: each for each in (calls, latency, answers, http, routes, memory, startup)
+}
+NEED_A_FRESH_ENGINE = ("memory", "startup")
+
+
+def _compare_with_echo(
+    section: Section, plan: Plan, load: Executor, engines: EngineSource, in_flight: int, aim: Aim | None = None
+) -> None:
+    with engines() as engine, _worker(engine) as worker, _yardstick("echo") as (echo, echo_port):
+        ours = _side("engine", load, routed_calls, engine.worker_port, in_flight, (engine.pid, worker.pid))
+        others = _side("Autobahn echo", load, plain_echo, echo_port, in_flight, (echo.pid,))
+        _compare(section, plan, ours, others, aim)
+
+
+def _side(name: str, load: Executor, function: Callable[..., Round], *target: object) -> Side:
+    """Bind a load to its target; it runs in the process of the loads."""
+    return Side(name, lambda seconds, limit: load.submit(function, *target, seconds, limit).result())
+
+
+def _compare(section: Section, plan: Plan, ours: Side, others: Side, aim: Aim | None) -> None:
+    """Run both sides in turn, after a short round of each that is not measured, and note what was found."""
+
+    def run(side: Side, seconds: float) -> Round:
+        found = side.run(seconds, MOST_CALLS)
+        section.account_for(side.name, found)
+        return found
+
+    rounds: dict[Side, list[Round]] = {ours: [], others: []}
+    for side in rounds:
+        run(side, WARM_SECONDS)
+    for number in range(plan.repeat):
+        for side in (ours, others) if number % 2 == 0 else (others, ours):
+            rounds[side].append(run(side, plan.seconds))
+    section.compare(ours.name, rounds[ours], others.name, rounds[others], aim)
+
+
+@contextlib.contextmanager
+def _worker(engine: Engine) -> Iterator[Process]:
+    """Run the bench worker, registered and called once, until the block ends."""
+    with tempfile.TemporaryDirectory(prefix="iii-bench-") as directory:
+        command = [sys.executable, "-m", "bench.worker", str(engine.worker_port)]
+        with running("bench worker", command, Path(directory)) as process:
+            process.wait_for_line(READY)
+            yield process
+
+
+@contextlib.contextmanager
+def _yardstick(name: str) -> Iterator[tuple[Process, int]]:
+    """Run a yardstick and name its port, until the block ends."""
+    with tempfile.TemporaryDirectory(prefix="iii-bench-") as directory:
+        port = free_port()
+        command = [sys.executable, "-m", "bench.yardsticks", name, str(port)]
+        with running(f"yardstick {name}", command, Path(directory)) as process:
+            process.wait_for_port(port)
+            yield process, port
+
+
+@contextlib.contextmanager
+def _more_routes(engine: Engine) -> Iterator[None]:
+    """Have a second worker bind all routes but the first, until the block ends."""
+    with contextlib.closing(connected_worker(engine.worker_port, "bench-routes")) as connection:
+        connection.send(b"".join(http_trigger(number) for number in range(1, ROUTES)))
+        _until(lambda: _last_route_answers(engine), connection.receive)  # receiving sends what the socket did not take
+        yield
+    _until(lambda: not _last_route_answers(engine), time.sleep)
+
+
+def _last_route_answers(engine: Engine) -> bool:
+    """Tell whether all routes are there: they come in order, and go together."""
+    return http_requests(engine.http_port, [route(ROUTES - 1)], 1, (), 5.0, 1).answered == 1
+
+
+def _until(reached: Callable[[], bool], pause: Callable[[float], object]) -> None:
+    end = time.perf_counter() + ROUTES_SECONDS
+    while not reached():
+        if time.perf_counter() > end:
+            raise TimeoutError(f"the routes had not come or gone after {ROUTES_SECONDS:.0f} s")
+        pause(0.02)

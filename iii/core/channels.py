@@ -1,0 +1,188 @@
+"""
+Channels: one writer, one reader, messages in order, bounded in between (spec/worker-protocol.md, 13).
+
+A channel exists from its creation until both ends have come and gone, until its owner forgets it, or until it expires
+because an end never came.  The ends are L{IChannelSocket}s: workers' sockets, or a module of the engine.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from hashlib import blake2b
+from hmac import compare_digest
+from os import urandom
+from typing import Literal
+from uuid import UUID
+
+from twisted.internet.interfaces import IReactorTime
+
+from iii.core.errors import TooManyChannels
+from iii.core.ids import new_id
+from iii.interfaces import IChannelSocket
+
+DEFAULT_BUFFER, MAX_BUFFER = 64, 1024
+Direction = Literal["read", "write"]
+EXPIRY = 300.0
+"""Seconds after which a channel with an end that never came is removed."""
+
+
+class Channel:
+    """
+    One channel.
+
+    @ivar writer: The writing end, once it has come.
+    @ivar reader: The reading end, once it has come.
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_buffer_size",
+        "_bytes",
+        "_ended",
+        "_forget",
+        "_max_bytes",
+        "_paused",
+        "created",
+        "id",
+        "reader",
+        "writer",
+    )
+
+    def __init__(self, buffer_size: int, max_bytes: int, created: float, forget: Callable[[Channel], None]) -> None:
+        self.id, self.created = new_id(), created
+        self._buffer_size, self._max_bytes, self._forget = buffer_size, max_bytes, forget
+        self._buffer: deque[tuple[bytes, bool]] = deque()
+        self._bytes = 0
+        self._paused = self._ended = False
+        self.writer: IChannelSocket | None = None
+        self.reader: IChannelSocket | None = None
+
+    def attach_writer(self, writer: IChannelSocket) -> bool:
+        """Take the writing end; C{False} when it is taken already."""
+        if self.writer is not None:
+            return False
+        self.writer = writer
+        return True
+
+    def attach_reader(self, reader: IChannelSocket) -> bool:
+        """Take the reading end, which gets at once what is buffered; C{False} when it is taken already."""
+        if self.reader is not None:
+            return False
+        self.reader = reader
+        self.reader_ready()
+        return True
+
+    def write(self, payload: bytes, is_binary: bool) -> None:
+        """Pass one message from the writer to the reader, or keep it until the reader takes it."""
+        if self.reader is not None and not self._buffer and not self.reader.full:
+            self.reader.send(payload, is_binary)
+            return
+        self._buffer.append((payload, is_binary))
+        self._bytes += len(payload)
+        if not self._paused and self._is_full() and self.writer is not None:
+            self._paused = True
+            self.writer.pause()
+
+    def _is_full(self) -> bool:
+        return len(self._buffer) >= self._buffer_size or self._bytes >= self._max_bytes
+
+    def reader_ready(self) -> None:
+        """The reader takes messages (again)."""
+        while self._buffer and self.reader is not None and not self.reader.full:
+            payload, is_binary = self._buffer.popleft()
+            self._bytes -= len(payload)
+            self.reader.send(payload, is_binary)
+        if self._paused and not self._is_full() and self.writer is not None:
+            self._paused = False
+            self.writer.resume()
+        self._finish_if_done()
+
+    def end(self) -> None:
+        """The writer has closed, or is gone: the reader gets what is buffered, then the end."""
+        self._ended = True
+        self._paused = False
+        self._finish_if_done()
+
+    def _finish_if_done(self) -> None:
+        if self._ended and not self._buffer and self.reader is not None:
+            self._forget(self)
+            self.reader.finish()
+
+    def drop(self) -> None:
+        """The reader is gone, or the channel has expired: nobody will read what is written."""
+        self._forget(self)
+        self._buffer.clear()
+        self._bytes = 0
+        if self.writer is not None and not self._ended:
+            self._ended = True
+            self.writer.finish()
+
+    def expire(self) -> None:
+        """Remove a channel of which an end never came; the other end is closed."""
+        if self.reader is not None and not self._ended:
+            self.reader.finish()
+        self.drop()
+
+
+class Channels:
+    """
+    All channels that may still be joined.
+
+    Whoever knows a channel's key may open an end of it.  Keys are made from the ids with a secret of the process, so
+    that a channel which is gone can be told from one that never was without remembering it.
+    """
+
+    def __init__(self, clock: IReactorTime, limit: int, buffer_bytes: int) -> None:
+        self._clock, self._limit, self._buffer_bytes = clock, limit, buffer_bytes
+        self._channels: dict[str, Channel] = {}
+        self._secret = urandom(32)
+
+    def __len__(self) -> int:
+        return len(self._channels)
+
+    def create(self, buffer_size: int = DEFAULT_BUFFER) -> Channel:
+        """
+        Make a channel.
+
+        @param buffer_size: Messages kept for a reader that does not read; brought into 1 to 1024.
+        @raise TooManyChannels: The engine's limit is reached.
+        """
+        if len(self._channels) >= self._limit:
+            raise TooManyChannels(self._limit)
+        size = max(1, min(buffer_size, MAX_BUFFER))
+        channel = Channel(size, self._buffer_bytes, self._clock.seconds(), self.forget)
+        self._channels[channel.id] = channel
+        return channel
+
+    def key(self, channel_id: str) -> str:
+        """The key of a channel, in the form of a UUID."""
+        return str(UUID(bytes=blake2b(channel_id.encode(), digest_size=16, key=self._secret).digest()))
+
+    def ref(self, channel: Channel, direction: Direction) -> dict[str, str]:
+        """What travels inside payloads and makes SDKs open an end (spec/worker-protocol.md, 13)."""
+        return {"channel_id": channel.id, "access_key": self.key(channel.id), "direction": direction}
+
+    def find(self, channel_id: str, key: str) -> Channel | None:
+        """Return the channel with this id, if it may still be joined and the key is its key."""
+        return self._channels.get(channel_id) if self.genuine(channel_id, key) else None
+
+    def genuine(self, channel_id: str, key: str) -> bool:
+        """Whether an id and a key belong together: to a channel that is or was."""
+        return compare_digest(self.key(channel_id).encode(), key.encode())
+
+    def forget(self, channel: Channel) -> None:
+        """Let nobody join a channel any more; the ends that are connected go on."""
+        self._channels.pop(channel.id, None)
+
+    def sweep(self) -> None:
+        """Expire the channels of which an end never came in time.  To be called about once a minute."""
+        oldest = self._clock.seconds() - EXPIRY
+        expired = []
+        for channel in self._channels.values():  # oldest first
+            if channel.created > oldest:
+                break
+            if channel.writer is None or channel.reader is None:
+                expired.append(channel)
+        for channel in expired:
+            channel.expire()

@@ -1,0 +1,414 @@
+"""
+A worker's connection: what it sent becomes entries in the engine's tables, calls and answers.
+
+Everything that a connection registers belongs to it, and its clean-up removes only that.  Reading from it is never
+paused because of another one: a call to a peer that does not read is refused instead (DESIGN.md, 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from msgspec import Raw
+from twisted.logger import Logger
+
+from iii.core.errors import (
+    BlankWorkerNamespace,
+    ChannelSendFailed,
+    EngineError,
+    EnqueueFailed,
+    InvalidNamespace,
+    InvocationIdReused,
+    InvocationStopped,
+    MalformedMessage,
+    MalformedResult,
+    NoQueueProvider,
+    PayloadTooLarge,
+    WorkerOverloaded,
+)
+from iii.core.ids import new_id
+from iii.core.invocations import Call, discard, error_body
+from iii.core.registrations import Registrations
+from iii.core.tracing import passed_on, with_function
+from iii.interfaces import IConnection
+from iii.wire.messages import (
+    ABSENT,
+    DEFAULT_NAMESPACE,
+    NULL,
+    Enqueue,
+    ErrorBody,
+    InvocationResult,
+    InvokeFunction,
+    Message,
+    Ping,
+    Pong,
+    Reattach,
+    RegistrationRejected,
+    TriggerRegistrationResult,
+    Undecodable,
+    WorkerRegistered,
+    decode,
+    encode,
+    is_null,
+    with_member,
+)
+
+if TYPE_CHECKING:
+    from iii.core.engine import Engine
+    from iii.core.workers import Announcement
+
+TELEMETRY_PREFIXES = (b"OTLP", b"MTRC", b"LOGS")
+MiB = 2**20
+
+
+class Connection:
+    """
+    One connection of a worker.
+
+    @ivar id: Of this connection; a worker that reconnects gets a new one.
+    @ivar announcement: What the worker said about itself, once it has (C{engine::workers::register}).
+    @ivar pending: Calls that this worker is to answer, by the id that it knows them by.
+    @ivar made: Calls that this worker made and waits for, by its own ids.
+    @ivar suspect: Another connection took one of its functions, and it has not answered a ping since: perhaps the
+        socket of a worker that is gone.
+    @ivar accepts_bytes: The largest message that its SDK takes.
+    @ivar closed: Its clean-up has begun.
+    """
+
+    log = Logger()
+
+    def __init__(self, engine: Engine, edge: IConnection) -> None:
+        self.id, self.token = new_id(), new_id()
+        self.edge, self.connected_at = edge, engine.clock.seconds()
+        self.announcement: Announcement | None = None
+        self.pending: dict[str, Call] = {}
+        self.made: dict[str, Call] = {}
+        self.suspect = self.closed = False
+        self.accepts_bytes = 64 * MiB
+        self._engine = engine
+        self.registrations = Registrations(engine, self)
+        self._held_calls: list[InvokeFunction] = []
+        self._caller_member = b'"_caller_worker_id":"' + self.id.encode() + b'"}'
+        self._grace = engine.clock.callLater(engine.namespace_grace, self._grace_over)
+        edge.send(encode(WorkerRegistered(self.id, self.token)))
+
+    @property
+    def namespace(self) -> str | None:
+        """Where its functions live; C{None} until that is known."""
+        return self.registrations.namespace
+
+    @property
+    def name(self) -> str | None:
+        """What the worker calls itself."""
+        return None if self.announcement is None else self.announcement.name
+
+    @property
+    def label(self) -> str:
+        """How logs and errors name this worker."""
+        return self.name or self.id
+
+    # Frames.
+
+    def received(self, frame: bytes, is_binary: bool = False) -> None:
+        """
+        Act on one message of the worker.  Never raises for the worker's sake.
+
+        @param frame: A text message, whose UTF-8 has been checked, or a binary one.
+        """
+        try:
+            if is_binary:
+                if frame[:4] in TELEMETRY_PREFIXES:
+                    self._engine.telemetry_received(frame)
+                    return
+                frame.decode()
+            message = decode(frame)
+        except Undecodable as error:
+            self._undecodable(frame, error)
+        except UnicodeDecodeError as error:
+            self.log.warn(
+                "worker {worker} sent a binary frame that is no message: {error}", worker=self.label, error=error
+            )
+            self._engine.counters.malformed_frames += 1
+        else:
+            self._handlers[type(message)](self, message)
+
+    def _undecodable(self, frame: bytes, error: Undecodable) -> None:
+        """Drop a frame that is no message; if it stands out which call it speaks of, nobody is kept waiting for it."""
+        if not frame.strip():
+            return
+        self._engine.counters.malformed_frames += 1
+        self.log.warn("worker {worker} sent a frame that is no message: {error}", worker=self.label, error=error.detail)
+        if error.invocation_id is None:
+            return
+        if error.type == "invocationresult":
+            call = self.pending.pop(error.invocation_id, None)
+            if call is not None:
+                self._engine.deadlines.remove(call)
+                call.fail(MalformedResult(error.detail))
+        elif error.type == "invokefunction":
+            self._reply(error.invocation_id, "", error_body(MalformedMessage(error.detail)))
+
+    def _reply(
+        self, invocation_id: str, function_id: str, error: ErrorBody, asked: InvokeFunction | None = None
+    ) -> None:
+        """Answer a call that was not made."""
+        traceparent, baggage = (asked.traceparent, asked.baggage) if asked else (None, None)
+        self.edge.send(encode(InvocationResult(invocation_id, function_id, ABSENT, error, traceparent, baggage)))
+
+    def _nothing(self, message: Message) -> None:
+        """Accepted without effect."""
+
+    def _ping(self, message: Ping) -> None:
+        self.edge.send(encode(Pong()))
+
+    # Calls that the worker makes.
+
+    def _invoke(self, message: InvokeFunction) -> None:
+        namespace = message.namespace
+        if namespace is None:
+            namespace = DEFAULT_NAMESPACE
+        elif not namespace.strip():
+            if message.invocation_id is not None:
+                self._reply(message.invocation_id, message.function_id, error_body(InvalidNamespace()))
+            return
+        if type(message.action) is Enqueue:
+            self._enqueue(message, namespace, message.action.queue)
+            return
+        engine, function_id = self._engine, message.function_id
+        function = engine.functions.find(namespace, function_id)
+        if function is None and self.registrations.holds(function_id) and self._hold(message):
+            return
+        call = self._call(message)
+        data = with_member(message.data, self._caller_member) if message.data else NULL
+        if message.traceparent or message.baggage:
+            traceparent, baggage = passed_on(message.traceparent, message.baggage, function_id)
+        else:
+            traceparent = baggage = None
+        engine.route(call, function, namespace, data, message.metadata, traceparent, baggage, self)
+
+    def _call(self, message: InvokeFunction) -> Call:
+        """Note a call; its outcome is sent to the worker if it wants one."""
+        timeout = self._engine.call_timeout
+        if message.invocation_id is None or message.action is not None and type(message.action) is not Enqueue:
+            return Call(message.function_id, discard, timeout)
+        invocation_id = message.invocation_id
+        call = Call(message.function_id, self._answer, timeout, invocation_id, message.traceparent, message.baggage)
+        earlier = self.made.get(invocation_id)
+        if earlier is not None:
+            earlier.fail(InvocationIdReused(invocation_id))
+        self.made[invocation_id] = call
+        return call
+
+    def _answer(self, call: Call, result: Raw, error: ErrorBody | None) -> None:
+        """Send the outcome of a call to the worker, which made it."""
+        invocation_id = call.invocation_id
+        assert invocation_id is not None
+        if self.made.get(invocation_id) is call:
+            del self.made[invocation_id]
+        if error is not None:
+            result = ABSENT
+        frame = encode(InvocationResult(invocation_id, call.function_id, result, error, call.traceparent, call.baggage))
+        if len(frame) > self.accepts_bytes:
+            self._engine.counters.payloads_too_large += 1
+            error = error_body(PayloadTooLarge(len(frame), self.accepts_bytes))
+            frame = encode(InvocationResult(invocation_id, call.function_id, ABSENT, error))
+        self.edge.send(frame)
+
+    def _hold(self, message: InvokeFunction) -> bool:
+        """
+        Keep a call for a function of the worker's own until its registrations apply: the Node SDK sends what it queued
+        while it was offline before it announces itself.  C{False} at the limit.
+        """
+        if len(self._held_calls) >= self._engine.limits.held_registrations:
+            return False
+        self._held_calls.append(message)
+        return True
+
+    def _enqueue(self, message: InvokeFunction, namespace: str, queue: str) -> None:
+        """Hand a call to the queue provider and answer with the receipt (spec/worker-protocol.md, 7.3)."""
+        receipt = new_id()
+        payload: dict[str, Any] = {
+            "queue": queue,
+            "function_id": message.function_id,
+            "data": message.data or NULL,
+            "messageReceiptId": receipt,
+            "traceparent": message.traceparent,
+            "baggage": with_function(message.baggage, message.function_id),
+        }
+        if namespace != DEFAULT_NAMESPACE:
+            payload["namespace"] = namespace
+        waiting = self._call(message)
+
+        def enqueued(_: Call, result: Raw, error: ErrorBody | None) -> None:
+            if error is None:
+                waiting.finish(Raw(encode({"messageReceiptId": receipt})), None)
+            elif error.code == "function_not_found":
+                waiting.fail(NoQueueProvider(error.message))
+            else:
+                waiting.fail(EnqueueFailed(error.code, error.message))
+
+        self._engine.invoke("engine::queue::enqueue", Raw(encode(payload)), enqueued)
+
+    # Calls that the worker receives.
+
+    def deliver(
+        self, call: Call, data: Raw, metadata: Raw, traceparent: str | None = None, baggage: str | None = None
+    ) -> None:
+        """Ask this worker to carry out a call.  It is noted first: the answer may come before C{send} returns."""
+        edge, pending, limits = self.edge, self.pending, self._engine.limits
+        if self.closed:
+            call.fail(ChannelSendFailed())
+            return
+        if edge.full or len(pending) >= limits.pending_calls_per_connection:
+            self._engine.counters.calls_refused += 1
+            detail = "it does not read what is sent to it" if edge.full else f"{len(pending)} calls are unanswered"
+            call.fail(WorkerOverloaded(self.label, detail))
+            return
+        invocation_id = call.invocation_id
+        if invocation_id is None or invocation_id in pending:
+            invocation_id = new_id()
+        frame = encode(
+            InvokeFunction(
+                invocation_id=invocation_id,
+                function_id=call.function_id,
+                data=data,
+                metadata=metadata,
+                traceparent=traceparent,
+                baggage=baggage,
+            )
+        )
+        if len(frame) > self.accepts_bytes:
+            self._engine.counters.payloads_too_large += 1
+            call.fail(PayloadTooLarge(len(frame), self.accepts_bytes))
+            return
+        pending[invocation_id] = call
+        call.callee, call.wire_id = self, invocation_id
+        self._engine.deadlines.add(call)
+        edge.send(frame)
+
+    def _result(self, message: InvocationResult) -> None:
+        call = self.pending.pop(message.invocation_id, None)
+        if call is None:
+            self._engine.counters.late_answers += 1
+            return
+        self._engine.deadlines.remove(call)
+        result = message.result
+        call.finish(ABSENT if is_null(result) else result, message.error)
+
+    def expire(self, call: Call, error: EngineError) -> None:
+        """A call's time is over; a late answer will be dropped."""
+        self.pending.pop(call.wire_id, None)
+        call.fail(error)
+
+    # Liveness.
+
+    def probe(self) -> None:
+        """Route around this connection until it shows a sign of life."""
+        if not self.suspect:
+            self.suspect = True
+            self.edge.ping()
+
+    def ponged(self) -> None:
+        """The worker has answered a ping."""
+        self.suspect = False
+
+    # Who it is, and what it registers.
+
+    def announce(self, announcement: Announcement) -> bool:
+        """
+        The worker says who it is; with the first announcement its namespace is known and what it registered applies.
+
+        @return: Whether it may stay.  C{False}: another worker has the name, and this connection is being closed.
+        @raise BlankWorkerNamespace: It named a namespace and left it blank.
+        """
+        declared = announcement.namespace
+        if declared is not None and not declared.strip():
+            raise BlankWorkerNamespace(announcement.name or "", declared)
+        namespace = self.namespace or declared or DEFAULT_NAMESPACE
+        if declared is not None and declared != namespace:
+            self.log.warn(
+                "worker {worker} stays in namespace {namespace}; it announced {declared} too late",
+                worker=self.label,
+                namespace=namespace,
+                declared=declared,
+            )
+        owner = self._engine.exclusive_owner_of_name(namespace, announcement.name, self)
+        if owner is not None:
+            rejection = RegistrationRejected(
+                "WORKER_NAMESPACE_CONFLICT", namespace, owner.id, worker_name=announcement.name
+            )
+            self.edge.send(encode(rejection))
+            self.edge.close(None)
+            return False
+        self.announcement = announcement if self.announcement is None else self.announcement.updated(announcement)
+        self.accepts_bytes = self.announcement.accepts_bytes
+        self._open_gate(namespace)
+        return True
+
+    def _register(self, message: Message) -> None:
+        self.registrations.received(message)
+
+    def _trigger_result(self, message: TriggerRegistrationResult) -> None:
+        if message.error is not None:
+            self.registrations.refused(message)
+
+    def _grace_over(self) -> None:
+        self.log.warn("worker {worker} announced no namespace in time; it is in `default` now", worker=self.label)
+        self._open_gate(DEFAULT_NAMESPACE)
+
+    def _open_gate(self, namespace: str) -> None:
+        if self._grace.active():
+            self._grace.cancel()
+        self.registrations.open(namespace)
+        held, self._held_calls = self._held_calls, []
+        for call in held:
+            self._invoke(call)
+
+    # The end.
+
+    def _reattach(self, message: Reattach) -> None:
+        """The worker proves which connection it had: that one is gone, whatever its socket says."""
+        previous = self._engine.connections.get(message.previous_worker_id)
+        if previous is None or previous is self:
+            return
+        if message.reattach_token != previous.token:
+            self.log.warn(
+                "worker {worker} named {id} as its former connection without its token",
+                worker=self.label,
+                id=previous.id,
+            )
+            return
+        previous.edge.abort()
+        previous.lost()
+
+    def lost(self) -> None:
+        """The connection has ended, in whatever way: remove what still belongs to it, and nothing else."""
+        if self.closed:
+            return
+        self.closed = True
+        engine = self._engine
+        if self._grace.active():
+            self._grace.cancel()
+        self._held_calls.clear()
+        del engine.connections[self.id]
+        self.registrations.drop()
+        for call in self.made.values():
+            call.cancel()
+        self.made.clear()
+        pending, self.pending = self.pending, {}
+        for call in pending.values():
+            engine.deadlines.remove(call)
+            call.fail(InvocationStopped())
+
+    _handlers: ClassVar[dict[type[Message], Callable[[Connection, Any], None]]] = {
+        InvokeFunction: _invoke,
+        InvocationResult: _result,
+        TriggerRegistrationResult: _trigger_result,
+        Reattach: _reattach,
+        Ping: _ping,
+        Pong: _nothing,
+        WorkerRegistered: _nothing,
+        RegistrationRejected: _nothing,
+        **dict.fromkeys(Registrations.kinds, _register),
+    }

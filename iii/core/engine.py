@@ -1,0 +1,232 @@
+"""The engine without I/O: the tables, and the way of a call through them.  Start reading at L{Engine.route}."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import attrs
+import msgspec
+from msgspec import Raw
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
+from iii.core.channels import Channels
+from iii.core.connections import Connection
+from iii.core.errors import CallTimedOut, FunctionNotFound
+from iii.core.functions import BuiltinFunction, Caller, Function, FunctionDeclaration, FunctionTable
+from iii.core.invocations import Call, Completion, Deadlines
+from iii.core.limits import Limits
+from iii.core.triggers import Provider, Trigger, TriggerTable
+from iii.interfaces import IConnection, ITriggerProvider
+from iii.wire.messages import ABSENT, DEFAULT_NAMESPACE, ErrorBody
+
+Ownership = Literal["shared", "exclusive"]
+
+
+class CallFailed(Exception):
+    """
+    A call of L{Engine.call} ended with an error.
+
+    @ivar error: As the callee or the engine gave it.
+    """
+
+    def __init__(self, error: ErrorBody) -> None:
+        super().__init__(f"{error.code}: {error.message}")
+        self.error = error
+
+
+@attrs.define
+class Counters:
+    """Events since the start, exported as C{iii_*_total}; plain integers, because some count on the hot path."""
+
+    calls: int = 0
+    calls_refused: int = 0
+    calls_timed_out: int = 0
+    late_answers: int = 0
+    malformed_frames: int = 0
+    payloads_too_large: int = 0
+    registrations_refused: int = 0
+    connections: int = 0
+    connections_refused: int = 0
+    telemetry_frames: int = 0
+    telemetry_bytes: int = 0
+
+
+@attrs.frozen
+class Module:
+    """
+    A module as introspection shows it.
+
+    @ivar id: Its entry in the configuration (C{iii-worker-manager#1}).
+    """
+
+    id: str
+    name: str
+    description: str
+    internal: bool
+
+
+class Engine:
+    """
+    Connections, functions, triggers, calls and channels of one engine.
+
+    @ivar connections: All open connections by id.
+    @ivar stopping: The engine takes no new work from outside; calls under way may still make others.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        limits: Limits,
+        *,
+        ownership: Ownership = "shared",
+        call_timeout: float = 3600.0,
+        namespace_grace: float = 5.0,
+    ) -> None:
+        """
+        @param call_timeout: Seconds after which a call without a deadline of its own fails.
+        @param namespace_grace: Seconds that a connection may stay without a namespace (spec/worker-protocol.md, 2.1).
+        """
+        self.clock, self.limits = clock, limits
+        self.ownership, self.call_timeout, self.namespace_grace = ownership, call_timeout, namespace_grace
+        self.connections: dict[str, Connection] = {}
+        self.modules: list[Module] = []
+        self.functions = FunctionTable()
+        self.triggers = TriggerTable(self._trigger_refused)
+        self.channels = Channels(clock, limits.channels, limits.channel_buffer_bytes)
+        self.deadlines = Deadlines(clock, self._expired)
+        self.counters = Counters()
+        self.stopping = False
+
+    # Who takes part.
+
+    def connected(self, edge: IConnection) -> Connection:
+        """A worker has connected: give it an id and a say."""
+        connection = Connection(self, edge)
+        self.connections[connection.id] = connection
+        self.counters.connections += 1
+        return connection
+
+    def add_module(
+        self,
+        module: Module,
+        functions: Sequence[FunctionDeclaration] = (),
+        trigger_types: Mapping[str, ITriggerProvider] | None = None,
+    ) -> None:
+        """Take in what a module of the engine provides.  C{ValueError} when another one has declared it before."""
+        self.modules.append(module)
+        for declaration in functions:
+            self.functions.declare(declaration, module.name)
+        for type_id, handler in (trigger_types or {}).items():
+            provider = Provider(handler, handler.description, module=module.name)
+            for schema in ("configuration_schema", "request_schema", "response_schema"):
+                described = getattr(handler, schema, None)
+                if described is not None:
+                    setattr(provider, schema, Raw(msgspec.json.encode(described)))
+            self.triggers.provide((DEFAULT_NAMESPACE, type_id), provider)
+
+    def telemetry_received(self, frame: bytes) -> None:
+        """Count a telemetry frame; observability, once it is there, stores it."""
+        self.counters.telemetry_frames += 1
+        self.counters.telemetry_bytes += len(frame)
+
+    def owner_in_the_way(self, namespace: str, function_id: str, claimant: Connection) -> str | None:
+        """
+        Tell whose function keeps a connection from registering an id: a connection's id, C{""} for the engine's own,
+        C{None} for nobody's.
+        """
+        if namespace != DEFAULT_NAMESPACE and function_id.startswith("engine::"):
+            return ""
+        function = self.functions.find(namespace, function_id)
+        if isinstance(function, BuiltinFunction):
+            return ""
+        if function is not None and self.ownership == "exclusive":
+            return next((owner.id for owner in function.owners if owner is not claimant), None)
+        return None
+
+    def exclusive_owner_of_name(self, namespace: str, name: str | None, claimant: Connection) -> Connection | None:
+        """With exclusive ownership, return the other connection that has a worker name."""
+        if self.ownership != "exclusive" or name is None:
+            return None
+        for other in self.connections.values():
+            if other is not claimant and other.namespace == namespace and other.name == name:
+                return other
+        return None
+
+    # Calls.
+
+    def invoke(
+        self,
+        function_id: str,
+        data: Raw,
+        complete: Completion,
+        *,
+        namespace: str = DEFAULT_NAMESPACE,
+        metadata: Raw = ABSENT,
+        timeout: float | None = None,
+        traceparent: str | None = None,
+        baggage: str | None = None,
+    ) -> Call:
+        """
+        Call a function on behalf of the engine: a trigger has fired, or a module needs something.
+
+        @param complete: Called once with the outcome, perhaps before this returns.
+        @param timeout: Seconds; the engine's generous default without one.
+        @return: The call, to cancel it when nobody waits any more.
+        """
+        call = Call(function_id, complete, self.call_timeout if timeout is None else timeout)
+        function = self.functions.find(namespace, function_id)
+        self.route(call, function, namespace, data, metadata, traceparent, baggage, None)
+        return call
+
+    def call(self, function_id: str, data: Raw, *, namespace: str = DEFAULT_NAMESPACE) -> Deferred[Raw]:
+        """L{invoke} for code that is not on the hot path: the result, or a failure with L{CallFailed}."""
+
+        def complete(_: Call, result: Raw, error: ErrorBody | None) -> None:
+            if error is None:
+                waiting.callback(result)
+            else:
+                waiting.errback(CallFailed(error))
+
+        waiting: Deferred[Raw] = Deferred(lambda _: call.cancel())
+        call = self.invoke(function_id, data, complete, namespace=namespace)
+        return waiting
+
+    def route(
+        self,
+        call: Call,
+        function: Function | None,
+        namespace: str,
+        data: Raw,
+        metadata: Raw,
+        traceparent: str | None,
+        baggage: str | None,
+        caller: Connection | None,
+    ) -> None:
+        """Bring a call to whoever serves the function, or end it with an error."""
+        self.counters.calls += 1
+        if function is None:
+            elsewhere = [] if caller is None else self.functions.namespaces_of(call.function_id)
+            call.fail(FunctionNotFound(call.function_id, namespace, elsewhere))
+        elif isinstance(function, BuiltinFunction):
+            function.call(call, data, Caller(caller, baggage))
+        else:
+            function.pick().deliver(call, data, metadata, traceparent, baggage)
+
+    def _expired(self, call: Call) -> None:
+        self.counters.calls_timed_out += 1
+        assert call.callee is not None
+        call.callee.expire(call, CallTimedOut(call.function_id, call.timeout))
+
+    def _trigger_refused(self, trigger: Trigger, error: ErrorBody) -> None:
+        if trigger.owner is not None:
+            trigger.owner.registrations.trigger_failed(trigger, error)
+
+    def unanswered(self) -> int:
+        """How many calls workers have not answered yet."""
+        return sum(len(connection.pending) for connection in self.connections.values())
+
+    def close(self) -> None:
+        """End no more calls: the engine has stopped."""
+        self.deadlines.stop()

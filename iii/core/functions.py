@@ -1,0 +1,217 @@
+"""
+Who serves which function.
+
+The key of a function is (namespace, id).  Several live connections may serve one: calls go to the one with the fewest
+calls outstanding, ties in turn.  Built-in functions live in the default namespace and are never replaced (DESIGN.md, 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import msgspec
+from msgspec import Raw
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from iii.core.errors import EngineError, InternalError, InvalidInput
+from iii.core.ids import new_id
+from iii.core.invocations import Call
+from iii.wire.messages import ABSENT, DEFAULT_NAMESPACE, RegisterFunction
+
+if TYPE_CHECKING:
+    from iii.core.connections import Connection
+
+
+@attrs.frozen
+class Caller:
+    """
+    Who calls a built-in function.
+
+    @ivar connection: The worker's connection; C{None} when the engine calls itself.
+    @ivar baggage: The W3C baggage of the call.
+    """
+
+    connection: Connection | None = None
+    baggage: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class FunctionDeclaration:
+    """
+    A function that a module of the engine provides.
+
+    @ivar input: What the payload is decoded to; unknown members are ignored, null is absent.
+    @ivar handler: Called with the input and the L{Caller}.  Returns what msgspec can encode, C{None} for no result, or an
+        awaitable of either; an L{EngineError} goes to the caller.
+    @ivar output: The shape of the result, for introspection only.
+    @ivar metadata: JSON, shown by introspection.
+    """
+
+    id: str
+    description: str
+    input: type[msgspec.Struct]
+    handler: Callable[[Any, Caller], Any]
+    output: Any = None
+    metadata: Raw = ABSENT
+
+
+class BuiltinFunction:
+    """A declared function as the core calls it."""
+
+    log = Logger()
+    namespace = DEFAULT_NAMESPACE
+
+    def __init__(self, declaration: FunctionDeclaration, module: str) -> None:
+        self.id, self.declaration, self.module = declaration.id, declaration, module
+        self.description: str | None = declaration.description
+        self.metadata = declaration.metadata
+        self._decode = msgspec.json.Decoder(declaration.input).decode
+        self._encode = msgspec.json.Encoder().encode
+
+    def schema(self, which: str) -> dict[str, Any] | None:
+        """The generated JSON schema of C{"input"} or C{"output"}; C{None} where any JSON may come."""
+        kind = getattr(self.declaration, which)
+        return None if kind is None else msgspec.json.schema(kind)
+
+    def call(self, call: Call, data: Raw, caller: Caller) -> None:
+        """Run the handler and end the call with what it returns, now or later."""
+        try:
+            if not bytes(data).startswith(b"{"):
+                raise InvalidInput(self.id, f"expected an object, got `{bytes(data)[:40].decode(errors='replace')}`")
+            outcome = self.declaration.handler(self._decode(data), caller)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+            call.fail(InvalidInput(self.id, str(error)))
+        except EngineError as error:
+            call.fail(error)
+        except Exception:
+            self._defect(call)
+        else:
+            if hasattr(outcome, "__await__"):
+                waiting = outcome if isinstance(outcome, Deferred) else Deferred.fromCoroutine(outcome)
+                waiting.addCallbacks(
+                    lambda value: self._finish(call, value), lambda failure: self._failed(call, failure)
+                )
+            else:
+                self._finish(call, outcome)
+
+    def _finish(self, call: Call, value: Any) -> None:
+        call.finish(ABSENT if value is None else Raw(self._encode(value)), None)
+
+    def _failed(self, call: Call, failure: Any) -> None:
+        if failure.check(EngineError):
+            call.fail(failure.value)
+        else:
+            self._defect(call, failure)
+
+    def _defect(self, call: Call, failure: Any = None) -> None:
+        error_id = new_id()
+        self.log.failure("{function} failed, error {error_id}", failure, function=self.id, error_id=error_id)
+        call.fail(InternalError(error_id))
+
+
+class WorkerFunction:
+    """
+    A function that one or more connections serve.
+
+    @ivar owners: Oldest first, each with what it registered; never empty while the function is in the table.
+    """
+
+    module = None
+
+    def __init__(self, namespace: str, function_id: str) -> None:
+        self.namespace, self.id = namespace, function_id
+        self.owners: dict[Connection, RegisterFunction] = {}
+        self._turn = 0
+
+    @property
+    def latest(self) -> RegisterFunction:
+        """What the newest owner registered; introspection shows this."""
+        return next(reversed(self.owners.values()))
+
+    @property
+    def description(self) -> str | None:
+        return self.latest.description
+
+    @property
+    def metadata(self) -> Raw:
+        return self.latest.metadata
+
+    def pick(self) -> Connection:
+        """Choose the owner for the next call: answering, fewest calls outstanding, ties in turn."""
+        if len(self.owners) == 1:
+            return next(iter(self.owners))
+        self._turn += 1
+        candidates = [owner for owner in self.owners if not owner.suspect] or list(self.owners)[-1:]
+        offset = self._turn % len(candidates)
+        return min(candidates[offset:] + candidates[:offset], key=lambda owner: len(owner.pending))
+
+
+Function = BuiltinFunction | WorkerFunction
+
+
+class FunctionTable:
+    """All functions by namespace and id."""
+
+    def __init__(self) -> None:
+        self._namespaces: dict[str, dict[str, Function]] = {DEFAULT_NAMESPACE: {}}
+        self.revision = 0
+
+    def __len__(self) -> int:
+        return sum(map(len, self._namespaces.values()))
+
+    def __iter__(self) -> Iterator[Function]:
+        """All functions, ordered by id, then namespace."""
+        everything = [function for functions in self._namespaces.values() for function in functions.values()]
+        return iter(sorted(everything, key=lambda function: (function.id, function.namespace)))
+
+    def find(self, namespace: str, function_id: str) -> Function | None:
+        """Return the function with this id in exactly this namespace."""
+        functions = self._namespaces.get(namespace)
+        return None if functions is None else functions.get(function_id)
+
+    def namespaces_of(self, function_id: str) -> list[str]:
+        """The namespaces in which an id is registered, sorted."""
+        return sorted(name for name, functions in self._namespaces.items() if function_id in functions)
+
+    def declare(self, declaration: FunctionDeclaration, module: str) -> None:
+        """Add a built-in function.  Two modules that declare one id are a defect: C{ValueError}."""
+        functions = self._namespaces[DEFAULT_NAMESPACE]
+        if declaration.id in functions:
+            raise ValueError(f"{declaration.id} is declared twice")
+        functions[declaration.id] = BuiltinFunction(declaration, module)
+        self.revision += 1
+
+    def add(self, namespace: str, owner: Connection, registration: RegisterFunction) -> list[Connection]:
+        """
+        Let a connection serve a function, or replace what it registered before.
+
+        The caller has made sure that the id is not a built-in's.
+
+        @return: The other connections that serve it.
+        """
+        functions = self._namespaces.setdefault(namespace, {})
+        function = functions.get(registration.id)
+        if function is None:
+            function = functions[registration.id] = WorkerFunction(namespace, registration.id)
+        assert isinstance(function, WorkerFunction)
+        others = [other for other in function.owners if other is not owner]
+        function.owners.pop(owner, None)
+        function.owners[owner] = registration
+        self.revision += 1
+        return others
+
+    def remove(self, namespace: str, owner: Connection, function_id: str) -> None:
+        """A connection serves a function no longer; the last one takes it out of the table."""
+        function = self.find(namespace, function_id)
+        if not isinstance(function, WorkerFunction) or owner not in function.owners:
+            return
+        del function.owners[owner]
+        self.revision += 1
+        if not function.owners:
+            functions = self._namespaces[namespace]
+            del functions[function_id]
+            if not functions and namespace != DEFAULT_NAMESPACE:
+                del self._namespaces[namespace]

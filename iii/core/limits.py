@@ -1,0 +1,49 @@
+"""The bounds of everything that could grow, in one place (DESIGN.md, 1.3 and 11)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+Count = Annotated[int, msgspec.Meta(gt=0, le=2**40)]
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """
+    What the engine accepts at most (the key C{engine.limits}).  What exceeds a limit is refused with an error that
+    names it, and counted in C{iii_limit_hits_total}; nothing else is affected.
+
+    @ivar message_bytes: One WebSocket message from a worker; a larger one closes its connection with 1009.
+    @ivar connections: Open connections of all worker listeners together; one more is closed at once.
+    @ivar pending_calls_per_connection: Calls that one worker has received and not yet answered.
+    @ivar functions_per_connection: Functions that one connection may register.
+    @ivar triggers_per_connection: Triggers and trigger types that one connection may register.
+    @ivar held_registrations: Registrations of one connection that wait for its namespace to be known.
+    @ivar outbox_bytes: Bytes that wait to be sent to one peer.  Above, the peer is not read from and calls to it are
+        refused.
+    @ivar outbox_hard_bytes: Bytes that wait to be sent to one peer.  Above, the peer is dropped.
+    @ivar channels: Channels that exist at one time.
+    @ivar channel_buffer_bytes: Bytes buffered in one channel before its writer is not read from.
+    @ivar http_connections: Open connections of the HTTP listener; one more is closed at once.
+    @ivar http_head_bytes: Request line and headers of one HTTP request; more is answered with 431.
+    @ivar http_headers: Header lines of one HTTP request; more is answered with 431.
+    @ivar http_body_bytes: Body of one HTTP request; a larger one is answered with 413.
+    @ivar http_pipelined: Requests of one HTTP connection that are answered concurrently before it is not read from.
+    """
+
+    message_bytes: Count = 64 * 2**20
+    connections: Count = 20_000
+    pending_calls_per_connection: Count = 100_000
+    functions_per_connection: Count = 10_000
+    triggers_per_connection: Count = 10_000
+    held_registrations: Count = 20_000
+    outbox_bytes: Count = 4 * 2**20
+    outbox_hard_bytes: Count = 256 * 2**20
+    channels: Count = 100_000
+    channel_buffer_bytes: Count = 4 * 2**20
+    http_connections: Count = 20_000
+    http_head_bytes: Count = 64 * 2**10
+    http_headers: Count = 100
+    http_body_bytes: Count = 16 * 2**20
+    http_pipelined: Count = 32

@@ -1,0 +1,28 @@
+"""What of a caller's trace context goes to the callee (spec/worker-protocol.md, 7.4)."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote
+
+_traceparent = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}").fullmatch
+_FUNCTION = "iii.function.id"
+
+
+def passed_on(traceparent: str | None, baggage: str | None, function_id: str) -> tuple[str | None, str | None]:
+    """
+    Return the C{traceparent} and C{baggage} for the callee: the caller's own, and its baggage with the called function
+    in it.  Without a valid one of either, nothing is passed on.
+    """
+    if traceparent is not None and not _traceparent(traceparent):
+        traceparent = None
+    if traceparent is None and not baggage:
+        return None, None
+    return traceparent, with_function(baggage, function_id)
+
+
+def with_function(baggage: str | None, function_id: str) -> str:
+    """Return a baggage list (W3C Baggage, 3.2) whose entry C{iii.function.id} names a function."""
+    entries = [entry.strip() for entry in (baggage or "").split(",")]
+    kept = [entry for entry in entries if "=" in entry and entry.split("=", 1)[0].strip() != _FUNCTION]
+    return ",".join([*kept, f"{_FUNCTION}={quote(function_id, safe='!#$&()*+-./:<=>?@[]^_`{|}~' + chr(39))}"])

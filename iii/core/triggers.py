@@ -1,0 +1,297 @@
+"""
+Triggers: intents of workers that something shall call a function (spec/worker-protocol.md, 9).
+
+A trigger names a type, a target function and a config.  Whatever the order of events, a trigger is *live* while a
+provider of its type exists and takes it, else *parked*: kept, but silent.  Triggers from different connections that
+agree in everything but their id are one *binding* with several owners; the provider hears of one of them, so that it
+fires once, and of another when that one goes (DESIGN.md, 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+import attrs
+import msgspec
+from msgspec import Raw
+
+from iii.core.errors import TriggerRefused
+from iii.interfaces import ITriggerProvider
+from iii.wire.messages import ABSENT, DEFAULT_NAMESPACE, NULL, ErrorBody
+
+if TYPE_CHECKING:
+    from iii.core.connections import Connection
+
+ProviderKey = tuple[str, str]
+"""Namespace and type id."""
+
+
+@attrs.define(eq=False)
+class Trigger:
+    """
+    What was registered, and how it stands.
+
+    @ivar namespace: Of the target function.
+    @ivar trigger_namespace: Of the provider, when it was named.
+    @ivar origin: The namespace of whoever registered it, where its provider is looked for first.
+    @ivar owner: The connection that registered it; C{None} for those made by C{engine::register_trigger}.
+    @ivar binding: What makes it live; C{None} while it is parked.
+    @ivar reason: Why it is parked.
+    """
+
+    id: str
+    trigger_type: str
+    function_id: str
+    config: Raw = NULL
+    metadata: Raw = ABSENT
+    namespace: str = DEFAULT_NAMESPACE
+    trigger_namespace: str | None = None
+    origin: str = DEFAULT_NAMESPACE
+    owner: Connection | None = None
+    binding: Binding | None = None
+    reason: str = ""
+
+
+@attrs.define(eq=False)
+class Binding:
+    """
+    Equal triggers of different connections.
+
+    @ivar presented: The one that the provider knows.
+    @ivar members: All of them by id, oldest first, C{presented} included.
+    """
+
+    key: tuple[object, ...]
+    provider_key: ProviderKey
+    presented: Trigger
+    members: dict[str, Trigger]
+
+
+@attrs.define(eq=False)
+class Provider:
+    """
+    Whoever gives meaning to a trigger type.
+
+    @ivar connection: The worker that it is; C{None} for a module.
+    @ivar module: The module that it is, for introspection.
+    """
+
+    handler: ITriggerProvider
+    description: str = ""
+    connection: Connection | None = None
+    module: str | None = None
+    configuration_schema: Raw = ABSENT
+    request_schema: Raw = ABSENT
+    response_schema: Raw = ABSENT
+
+
+Refused = Callable[[Trigger, ErrorBody], None]
+"""Told when a trigger that was accepted, or waited, turns out not to be taken by its provider."""
+
+
+class TriggerTable:
+    """All triggers and the providers of their types."""
+
+    def __init__(self, refused: Refused) -> None:
+        self._refused = refused
+        self._triggers: dict[str, Trigger] = {}
+        self._of_type: dict[str, dict[str, Trigger]] = {}
+        self._providers: dict[ProviderKey, list[Provider]] = {}
+        self._bindings: dict[tuple[object, ...], Binding] = {}
+
+    def __len__(self) -> int:
+        return len(self._triggers)
+
+    # Triggers.
+
+    def find(self, trigger_id: str) -> Trigger | None:
+        """Return the trigger with this id, live or parked."""
+        return self._triggers.get(trigger_id)
+
+    def all(self) -> list[Trigger]:
+        """All triggers, live and parked, by id."""
+        return sorted(self._triggers.values(), key=lambda trigger: trigger.id)
+
+    def register(self, trigger: Trigger) -> None:
+        """
+        Add a trigger, or replace the one with this id whoever owns it: a worker that comes back registers its ids
+        again, perhaps before its old connection has been noticed to be gone.
+
+        @raise TriggerRefused: The provider does not accept it; what stood under this id before stays.
+        """
+        old = self._triggers.get(trigger.id)
+        if old is not None:
+            self._deactivate(old)
+        try:
+            self._activate(trigger)
+        except TriggerRefused:
+            if old is not None:
+                self._activate_or_park(old)
+            raise
+        if old is not None:
+            self._forget(old)
+        self._triggers[trigger.id] = trigger
+        self._of_type.setdefault(trigger.trigger_type, {})[trigger.id] = trigger
+
+    def remove(self, trigger: Trigger) -> None:
+        """End a trigger that is in the table."""
+        self._deactivate(trigger)
+        self._forget(trigger)
+
+    def _forget(self, trigger: Trigger) -> None:
+        del self._triggers[trigger.id]
+        of_type = self._of_type[trigger.trigger_type]
+        del of_type[trigger.id]
+        if not of_type:
+            del self._of_type[trigger.trigger_type]
+
+    # Providers.
+
+    def provider(self, key: ProviderKey) -> Provider | None:
+        """The provider that serves a type now."""
+        providers = self._providers.get(key)
+        return providers[-1] if providers else None
+
+    def providers(self) -> Iterable[tuple[ProviderKey, Provider]]:
+        """All types and who serves them now, by id, then namespace."""
+        return sorted(
+            ((key, providers[-1]) for key, providers in self._providers.items()), key=lambda item: item[0][::-1]
+        )
+
+    def provide(self, key: ProviderKey, provider: Provider) -> None:
+        """
+        Let a provider serve a type.  It gets all triggers of that type that now resolve to it; when it goes, the one
+        that served the type before serves it again.
+        """
+        providers = self._providers.setdefault(key, [])
+        served = self._withdraw_bindings(
+            key, tell=bool(providers) and providers[-1].connection is not provider.connection
+        )
+        providers[:] = [other for other in providers if other.connection is not provider.connection]
+        providers.append(provider)
+        self._resume(served)
+        self._resolve_again(key[1])
+
+    def withdraw(self, key: ProviderKey, connection: Connection | None) -> None:
+        """The provider that this connection (or, for C{None}, the module) was serves a type no longer."""
+        providers = self._providers.get(key, [])
+        leaving = [provider for provider in providers if provider.connection is connection]
+        if not leaving:
+            return
+        served = self._withdraw_bindings(key, tell=False) if providers[-1] in leaving else []
+        providers[:] = [provider for provider in providers if provider not in leaving]
+        if not providers:
+            del self._providers[key]
+        self._resume(served)
+
+    def refuse(self, key: ProviderKey, connection: Connection, trigger_id: str, error: ErrorBody) -> None:
+        """A worker that provides a type does not take a trigger after all; it is parked and its owners are told."""
+        provider, trigger = self.provider(key), self._triggers.get(trigger_id)
+        if provider is None or provider.connection is not connection or trigger is None or trigger.binding is None:
+            return
+        binding = trigger.binding
+        if binding.provider_key != key or binding.presented is not trigger:
+            return
+        del self._bindings[binding.key]
+        for member in binding.members.values():
+            member.binding, member.reason = None, error.message
+            self._refused(member, error)
+
+    def _resolve(self, trigger: Trigger) -> ProviderKey | None:
+        """Find where a trigger's type is provided (spec/worker-protocol.md, 9.1)."""
+        kind = trigger.trigger_type
+        if trigger.trigger_namespace is not None:
+            candidates = [(trigger.trigger_namespace, kind)]
+        else:
+            candidates = [(trigger.origin, kind), (DEFAULT_NAMESPACE, kind)]
+        return next((key for key in candidates if key in self._providers), None)
+
+    def _withdraw_bindings(self, key: ProviderKey, *, tell: bool) -> list[Trigger]:
+        """Park all triggers that a provider serves and return them, oldest first; tell it, if it lives on."""
+        served = []
+        for trigger in self._of_type.get(key[1], {}).values():
+            binding = trigger.binding
+            if binding is None or binding.provider_key != key:
+                continue
+            if tell and binding.presented is trigger:
+                self._providers[key][-1].handler.unregister(trigger)
+            self._bindings.pop(binding.key, None)
+            trigger.binding, trigger.reason = None, "its provider has gone"
+            served.append(trigger)
+        return served
+
+    def _resume(self, triggers: Iterable[Trigger]) -> None:
+        for trigger in triggers:
+            self._activate_or_park(trigger)
+
+    def _resolve_again(self, trigger_type: str) -> None:
+        """A provider has come: move what it now serves, and wake what waited for it."""
+        for trigger in list(self._of_type.get(trigger_type, {}).values()):
+            key = trigger.binding.provider_key if trigger.binding is not None else None
+            if key != self._resolve(trigger):
+                self._deactivate(trigger)
+                self._activate_or_park(trigger)
+
+    # Live and parked.
+
+    def _activate_or_park(self, trigger: Trigger) -> None:
+        try:
+            self._activate(trigger)
+        except TriggerRefused as error:
+            trigger.reason = str(error)
+            self._refused(trigger, ErrorBody(error.code, str(error)))
+
+    def _activate(self, trigger: Trigger) -> None:
+        """Make a parked trigger live if its type is provided, else leave it parked.  L{TriggerRefused} leaves it, too."""
+        provider_key = self._resolve(trigger)
+        if provider_key is None:
+            trigger.reason = f"no provider of trigger type '{trigger.trigger_type}' is connected"
+            return
+        key = self._binding_key(trigger, provider_key)
+        binding = self._bindings.get(key)
+        if binding is None:
+            self._providers[provider_key][-1].handler.register(trigger)
+            binding = self._bindings[key] = Binding(key, provider_key, trigger, {})
+        binding.members[trigger.id] = trigger
+        trigger.binding, trigger.reason = binding, ""
+
+    def _deactivate(self, trigger: Trigger) -> None:
+        """Park a live trigger; its provider is told if it was the one presented, and gets another owner's instead."""
+        binding, trigger.binding = trigger.binding, None
+        if binding is None:
+            return
+        del binding.members[trigger.id]
+        if binding.presented is not trigger:
+            return
+        del self._bindings[binding.key]
+        self._providers[binding.provider_key][-1].handler.unregister(trigger)
+        for member in binding.members.values():
+            member.binding = None
+        self._resume(binding.members.values())
+
+    def _binding_key(self, trigger: Trigger, provider_key: ProviderKey) -> tuple[object, ...]:
+        """
+        What equal triggers have in common.  Two equal ones of one connection are two bindings, so the key counts on
+        until the owner has no trigger under it; those without an owner are never equal.
+        """
+        if trigger.owner is None:
+            return (trigger.id,)
+        what = (
+            provider_key,
+            trigger.namespace,
+            trigger.function_id,
+            _canonical(trigger.config),
+            _canonical(trigger.metadata),
+        )
+        number = 0
+        while (binding := self._bindings.get((*what, number))) is not None:
+            if all(member.owner is not trigger.owner for member in binding.members.values()):
+                break
+            number += 1
+        return (*what, number)
+
+
+def _canonical(payload: Raw) -> bytes:
+    """The same bytes for equal JSON, whatever the order of members."""
+    return msgspec.json.encode(msgspec.json.decode(payload), order="sorted") if payload else b""

@@ -1,0 +1,94 @@
+"""The few contracts between the core, the modules and the sockets (DESIGN.md, 2 and 8)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.internet.interfaces import (
+    IReactorCore,
+    IReactorFromThreads,
+    IReactorSSL,
+    IReactorTCP,
+    IReactorTime,
+)
+from zope.interface import Attribute, Interface
+
+if TYPE_CHECKING:
+    from iii.core.triggers import Trigger
+
+
+class IReactor(IReactorCore, IReactorFromThreads, IReactorSSL, IReactorTCP, IReactorTime):
+    """What services use of a reactor."""
+
+
+class IConnection(Interface):
+    """One connection to a worker as the core sees it: somewhere to send frames to."""
+
+    address = Attribute("The peer's address without port, C{str | None}.")
+    full = Attribute("So much waits to be sent that calls to this peer are to be refused, C{bool}.")
+
+    def send(frame: bytes) -> None:
+        """
+        Send one text message.  Never waits and never raises; on a closed connection it is dropped.
+
+        @param frame: JSON in UTF-8.
+        """
+
+    def ping() -> None:
+        """Ask for a sign of life; the core's C{ponged} is called when it comes."""
+
+    def close(code: int | None) -> None:
+        """
+        Send what waits, then end the connection in order.
+
+        @param code: The WebSocket close code; C{None} sends a close frame without one.
+        """
+
+    def abort() -> None:
+        """End the connection at once, without a close frame."""
+
+
+class IChannelSocket(Interface):
+    """What sits at one end of a channel: a worker's socket, or a module of the engine."""
+
+    full = Attribute("A reader takes no more now and will call the channel's C{reader_ready} later, C{bool}.")
+
+    def send(payload: bytes, is_binary: bool) -> None:
+        """Send one message to a reader."""
+
+    def pause() -> None:
+        """Read no more from a writer until C{resume}."""
+
+    def resume() -> None:
+        """Read from a writer again."""
+
+    def finish() -> None:
+        """
+        The channel has ended: a reader has got everything; nobody reads what a writer would still write.  Not called
+        on an end that has itself ended the channel.
+        """
+
+
+class ITriggerProvider(Interface):
+    """Gives meaning to a trigger type: a module, or a worker behind the core's adapter."""
+
+    description = Attribute("One line, C{str}.")
+
+    def register(trigger: Trigger) -> None:
+        """
+        Start a binding.  A trigger with the id of an active one replaces it.
+
+        @raise TriggerRefused: The binding is not accepted; an active one with this id stays.
+        """
+
+    def unregister(trigger: Trigger) -> None:
+        """End a binding that was registered."""
+
+
+class IModule(Interface):
+    """A part of the engine: an L{IService} that declares what it adds to the core."""
+
+    description = Attribute("One line for listings, C{str}.")
+    internal = Attribute("It runs whether the configuration names it or not, C{bool}.")
+    functions = Attribute("C{Sequence[FunctionDeclaration]}")
+    trigger_types = Attribute("C{Mapping[str, ITriggerProvider]}")

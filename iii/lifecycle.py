@@ -1,0 +1,113 @@
+"""
+Starting in order, stopping in phases (DESIGN.md, 12).
+
+Twisted neither waits for children to start nor stops them in order: here each child starts in turn, so that what cannot
+be opened ends the start with status 1, and stopping takes no new work, waits for the work under way, and then stops the
+children one after the other, last started first.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import Protocol, runtime_checkable
+
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from iii.core.engine import Engine
+from iii.interfaces import IReactor
+from iii.wire.listen import CannotListen
+
+POLL = 0.05
+
+
+@runtime_checkable
+class Accepts(Protocol):
+    """A child that work comes in through."""
+
+    def stop_accepting(self) -> object:
+        """Take no new work; what is under way goes on."""
+
+
+class EngineServices(MultiService):
+    """
+    The engine's services, and the order in which they start and stop.
+
+    @ivar ready: All have started and none is stopping.
+    """
+
+    log = Logger()
+
+    def __init__(self, engine: Engine, reactor: IReactor, drain_timeout: float, notes: Sequence[str] = ()) -> None:
+        """
+        @param drain_timeout: Seconds that calls under way may take when the engine stops.
+        @param notes: Lines for the log at the start.
+        """
+        super().__init__()
+        self._engine, self._reactor, self._drain_timeout, self._notes = engine, reactor, drain_timeout, notes
+        self.ready = False
+
+    def startService(self) -> None:
+        """Start each child; one that cannot listen ends the process with status 1."""
+        for note in self._notes:
+            self.log.info("{note}", note=note)
+        self._reactor.callWhenRunning(self._handle_signals)
+        try:
+            super().startService()
+        except CannotListen as error:
+            self.log.critical("{error}", error=str(error))
+            raise SystemExit(f"iii: {error}") from error
+        self.ready = True
+        self.log.info("ready")
+
+    def _handle_signals(self) -> None:
+        """
+        The first SIGTERM or SIGINT stops in order and exits with 0; a second one ends the process at once, with 1.
+        Twisted's own handlers would end the process by the signal, which supervisors take for a crash.
+        """
+        stopping = False
+
+        def handle(number: int, frame: FrameType | None) -> None:
+            nonlocal stopping
+            if stopping:
+                os.write(sys.stderr.fileno(), b"iii: a second signal: stopped at once\n")
+                os._exit(1)
+            stopping = True
+            self._reactor.callFromThread(self._reactor.stop)
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, handle)
+
+    def stopService(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        self.log.info("stopping: no new work is accepted")
+        self.ready, self._engine.stopping = False, True
+        for child in self.services:
+            if isinstance(child, Accepts):
+                child.stop_accepting()
+        await self._drain()
+        for child in reversed(list(self.services)):
+            stopped = child.stopService()
+            if stopped is not None:
+                await stopped
+        self._engine.close()
+        self.log.info("stopped")
+
+    async def _drain(self) -> None:
+        deadline = self._reactor.seconds() + self._drain_timeout
+        while (unanswered := self._engine.unanswered()) and self._reactor.seconds() < deadline:
+            await deferLater(self._reactor, POLL)
+        if unanswered:
+            self.log.warn(
+                "stopping although {count} calls are unanswered after {seconds:g} s",
+                count=unanswered,
+                seconds=self._drain_timeout,
+            )

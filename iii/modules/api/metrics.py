@@ -1,0 +1,64 @@
+"""The engine's figures for Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import attrs
+from prometheus_client import CollectorRegistry, Metric, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from iii import __version__
+from iii.core.engine import Engine
+
+HELP = {
+    "calls": "Calls that were routed.",
+    "calls_refused": "Calls refused because the callee reads too slowly or has too many calls unanswered.",
+    "calls_timed_out": "Calls that were not answered before their deadline.",
+    "late_answers": "Answers to calls that nobody waited for any more.",
+    "malformed_frames": "Frames from workers that are no messages of the protocol.",
+    "payloads_too_large": "Calls and answers larger than their receiver can take.",
+    "registrations_refused": "Registrations beyond a connection's limit.",
+    "connections": "Worker connections that were opened.",
+    "connections_refused": "Sockets closed at once because too many were open.",
+    "telemetry_frames": "Telemetry frames that came from workers.",
+    "telemetry_bytes": "Bytes of these frames.",
+}
+
+
+class EngineCollector(Collector):
+    """Reads the engine when it is asked: counting costs the hot path nothing but an integer."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every figure once."""
+        engine = self._engine
+        gauges = {
+            "worker_connections": ("Worker connections that are open.", len(engine.connections)),
+            "functions": ("Functions that can be called, built-in ones included.", len(engine.functions)),
+            "triggers": ("Triggers, live and parked.", len(engine.triggers)),
+            "channels": ("Channels that may still be joined.", len(engine.channels)),
+            "calls_unanswered": ("Calls that workers have not answered yet.", engine.unanswered()),
+        }
+        for name, (text, value) in gauges.items():
+            yield GaugeMetricFamily(f"iii_{name}", text, value=value)
+        for name, value in attrs.asdict(engine.counters).items():
+            yield CounterMetricFamily(f"iii_{name}", HELP[name], value=value)
+        info = GaugeMetricFamily("iii_build_info", "The version that runs.", labels=["version"])
+        info.add_metric([__version__], 1)
+        yield info
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: reading is cheap, so the registry may collect."""
+        return ()
+
+
+def registry(engine: Engine) -> CollectorRegistry:
+    """Make the registry of C{/metrics}: the engine, and its process."""
+    result = CollectorRegistry()
+    result.register(EngineCollector(engine))
+    ProcessCollector(registry=result)
+    return result

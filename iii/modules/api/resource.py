@@ -1,0 +1,56 @@
+"""What the engine's own port answers: health, readiness, metrics."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from hmac import compare_digest
+
+from klein import Klein
+from prometheus_client import CollectorRegistry
+from prometheus_client.twisted import MetricsResource
+from twisted.web.iweb import IRequest
+from twisted.web.resource import IResource
+
+UNAUTHORIZED = {"error": {"code": "UNAUTHORIZED", "message": "send Authorization: Bearer <the engine's token>"}}
+
+
+class Api:
+    """The REST API (DESIGN.md, 6)."""
+
+    app = Klein()
+
+    def __init__(self, ready: Callable[[], dict[str, bool]], metrics: CollectorRegistry, token: str | None) -> None:
+        """
+        @param ready: Tells for each part whether it works.
+        @param token: What C{/metrics} wants as a bearer token; health checks never want one.
+        """
+        self._ready, self._token = ready, token
+        self._metrics = MetricsResource(metrics)
+
+    @app.route("/healthz", methods=["GET"])
+    def healthz(self, request: IRequest) -> bytes:
+        """The process runs and its event loop turns."""
+        return _answer(request, 200, {"status": "ok"})
+
+    @app.route("/readyz", methods=["GET"])
+    def readyz(self, request: IRequest) -> bytes:
+        """All parts work: 200; one does not, or the engine is stopping: 503."""
+        parts = self._ready()
+        ready = all(parts.values())
+        return _answer(request, 200 if ready else 503, {"status": "ready" if ready else "not ready", "parts": parts})
+
+    @app.route("/metrics", methods=["GET"])
+    def metrics(self, request: IRequest) -> bytes | IResource:
+        """Prometheus' text format."""
+        given = (request.getHeader("authorization") or "").encode()
+        if self._token is not None and not compare_digest(given, b"Bearer " + self._token.encode()):
+            request.setHeader("www-authenticate", "Bearer")
+            return _answer(request, 401, UNAUTHORIZED)
+        return self._metrics
+
+
+def _answer(request: IRequest, status: int, value: object) -> bytes:
+    request.setResponseCode(status)
+    request.setHeader("content-type", "application/json")
+    return json.dumps(value).encode() + b"\n"

@@ -1,0 +1,133 @@
+"""From a configuration to one tree of services.  Start reading here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import attrs
+from twisted.application.service import IService
+
+from iii.config.blocks.listeners import EngineFunctionsSettings, HttpSettings, WorkerManagerSettings
+from iii.config.errors import ConfigError
+from iii.config.load import load
+from iii.config.settings import EngineSettings, Settings
+from iii.core.engine import Engine, Module
+from iii.interfaces import IReactor
+from iii.lifecycle import EngineServices
+from iii.modules.api.service import ApiService
+from iii.modules.engine_functions.service import EngineFunctions
+from iii.modules.http.service import HttpModule
+from iii.modules.workers.listener import WorkerFactory, WorkerListener
+from iii.options import Options
+from iii.wire.outbox import Flusher
+
+__all__ = ["Options", "makeService"]
+
+
+def makeService(options: Options) -> IService:
+    """
+    Build the engine from its configuration.  Nothing is opened: C{twistd} forks after this.
+
+    @raise SystemExit: The file is wrong; the text names the key.
+    """
+    from twisted.internet import reactor  # named here and nowhere else
+
+    config = options["config"]
+    try:
+        settings = load(None if config is None else Path(config), os.environ)
+        return build(settings, cast(IReactor, reactor))
+    except ConfigError as error:
+        raise SystemExit(f"iii: {error}") from error
+
+
+@attrs.frozen
+class Parts:
+    """What the modules are made of."""
+
+    engine: Engine
+    settings: EngineSettings
+    flusher: Flusher
+    reactor: IReactor
+
+
+def build(settings: Settings, reactor: IReactor) -> EngineServices:
+    """
+    Make the tree of services.  They start in the order in which they stand there and stop in reverse: what work comes
+    in through starts last, and the API, which tells how the engine fares, stops last.
+
+    @raise ConfigError: The file asks for something that this version does not have.
+    """
+    own = settings.engine
+    engine = Engine(
+        reactor,
+        own.limits,
+        ownership=own.ownership,
+        call_timeout=own.call_timeout_ms / 1000,
+        namespace_grace=settings.registration_namespace_grace_ms / 1000,
+    )
+    parts = Parts(engine, own, Flusher(reactor), reactor)
+    tree = EngineServices(engine, reactor, own.drain_timeout_ms / 1000, notes(settings))
+    if own.api.enabled:
+        ApiService(own.api, own.token, engine, tree, reactor).setServiceParent(tree)
+    for entry in sorted(settings.modules, key=lambda entry: LAST.index(entry.module) if entry.module in LAST else -1):
+        service = MODULES[entry.module](parts, entry.settings)
+        engine.add_module(
+            Module(entry.name, entry.module, service.description, service.internal),
+            service.functions,
+            service.trigger_types,
+        )
+        service.setName(entry.name)
+        service.setServiceParent(tree)
+    return tree
+
+
+def notes(settings: Settings) -> list[str]:
+    """What the start says about the configuration."""
+    running = ", ".join(entry.name for entry in settings.modules)
+    lines = [
+        f"no configuration file: running every module with its defaults ({running})"
+        if settings.path is None
+        else f"configured by {settings.path}: running {running}"
+    ]
+    if settings.unavailable:
+        names = ", ".join(entry.name for entry in settings.unavailable)
+        lines.append(f"not available yet, although configured: {names}")
+    return [*lines, *settings.warnings]
+
+
+def _workers(parts: Parts, settings: WorkerManagerSettings) -> WorkerListener:
+    for key in ("rbac", "middleware_function_id"):
+        if getattr(settings, key) is not None:
+            raise ConfigError(
+                f"iii-worker-manager: {key} is not available yet; remove it, or wait for the next version"
+            )
+    factory = WorkerFactory(
+        parts.engine,
+        parts.reactor,
+        parts.flusher,
+        token=parts.settings.token,
+        origins=parts.settings.origins,
+        handshake_timeout=settings.handshake_timeout_ms / 1000,
+        ping_interval=parts.settings.ping_interval_ms / 1000,
+    )
+    return WorkerListener(factory, settings.host, settings.port, settings.tls, parts.reactor)
+
+
+def _http(parts: Parts, settings: HttpSettings) -> HttpModule:
+    return HttpModule(settings, parts.engine, parts.flusher, parts.reactor)
+
+
+def _engine_functions(parts: Parts, settings: EngineFunctionsSettings) -> EngineFunctions:
+    return EngineFunctions(parts.engine, parts.reactor)
+
+
+MODULES: Mapping[str, Callable[[Parts, Any], Any]] = {
+    "iii-engine-functions": _engine_functions,
+    "iii-worker-manager": _workers,
+    "iii-http": _http,
+}
+LAST = ("iii-worker-manager", "iii-stream", "iii-http")
+"""What workers and the world connect to starts after everything else, in this order."""

@@ -1,0 +1,284 @@
+"""
+Every message of the worker protocol, both directions (spec/worker-protocol.md, 3 to 5).
+
+Payloads (C{data}, C{result}, C{config}, …) are L{msgspec.Raw}: JSON text that passes through undecoded.  C{ABSENT} is a
+payload that was not there.  Unknown members are ignored; an absent optional member and C{null} are the same on input,
+and absent ones are left out on output.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+
+import msgspec
+from msgspec import Raw
+
+ABSENT = Raw(b"")
+NULL = Raw(b"null")
+DEFAULT_NAMESPACE = "default"
+MAX_DEPTH = 127
+"""Nesting levels of a message, its own object included (spec/worker-protocol.md, 3)."""
+
+
+class Undecodable(Exception):
+    """
+    A frame is no message of the protocol.
+
+    @ivar detail: What is wrong with it.
+    @ivar invocation_id: The call that it speaks of, when that can be read.
+    @ivar type: Its C{type}, when that can be read.
+    """
+
+    def __init__(self, detail: str, invocation_id: str | None = None, type: str | None = None) -> None:
+        super().__init__(detail)
+        self.detail, self.invocation_id, self.type = detail, invocation_id, type
+
+
+class Message(msgspec.Struct, tag_field="type", omit_defaults=True, gc=False):
+    """Base of all messages; the tag is C{type}."""
+
+
+class ErrorBody(msgspec.Struct, omit_defaults=True, gc=False):
+    """The C{error} of a message."""
+
+    code: str
+    message: str
+    stacktrace: str | None = None
+
+
+class Void(msgspec.Struct, tag_field="type", tag="void", gc=False):
+    """The caller wants no answer."""
+
+
+class Enqueue(msgspec.Struct, tag_field="type", tag="enqueue", gc=False):
+    """The call is to be put into a queue (spec/worker-protocol.md, 7.3)."""
+
+    queue: str
+
+
+class InvokeFunction(Message, tag="invokefunction"):
+    """A call, in both directions (4 and 5).  Towards a worker C{data} and C{invocation_id} are always given."""
+
+    function_id: str
+    invocation_id: str | None = None
+    data: Raw = ABSENT
+    action: Void | Enqueue | None = None
+    metadata: Raw = ABSENT
+    namespace: str | None = None
+    traceparent: str | None = None
+    baggage: str | None = None
+
+
+class InvocationResult(Message, tag="invocationresult"):
+    """The outcome of a call, in both directions (4 and 7.2)."""
+
+    invocation_id: str
+    function_id: str = ""
+    result: Raw = ABSENT
+    error: ErrorBody | None = None  # wins over a result sent with it
+    traceparent: str | None = None
+    baggage: str | None = None
+
+
+class RegisterFunction(Message, tag="registerfunction"):
+    """A worker offers a function."""
+
+    id: str
+    description: str | None = None
+    request_format: Raw = ABSENT
+    response_format: Raw = ABSENT
+    metadata: Raw = ABSENT
+    invocation: Raw = ABSENT  # an HTTP function (8)
+
+
+class UnregisterFunction(Message, tag="unregisterfunction"):
+    """A worker withdraws a function."""
+
+    id: str
+
+
+class RegisterService(Message, tag="registerservice"):
+    """Of old SDKs; accepted without effect (11)."""
+
+    id: str
+
+
+class RegisterTriggerType(Message, tag="registertriggertype"):
+    """A worker provides a trigger type."""
+
+    id: str
+    description: str = ""
+    trigger_request_format: Raw = ABSENT
+    call_request_format: Raw = ABSENT
+    namespace: str | None = None
+
+
+class UnregisterTriggerType(Message, tag="unregistertriggertype"):
+    """A worker no longer provides a trigger type (unknown to the reference, sent by all SDKs)."""
+
+    id: str
+    namespace: str | None = None
+
+
+class RegisterTrigger(Message, tag="registertrigger"):
+    """A binding: from a worker to the engine (4), and from the engine to the provider of its type (5)."""
+
+    id: str
+    trigger_type: str
+    function_id: str
+    config: Raw = ABSENT
+    metadata: Raw = ABSENT
+    namespace: str | None = None
+    trigger_namespace: str | None = None
+
+
+class UnregisterTrigger(Message, tag="unregistertrigger"):
+    """The end of a binding, in both directions.  Towards a provider C{trigger_type} is always given."""
+
+    id: str
+    trigger_type: str | None = None
+
+
+class TriggerRegistrationResult(Message, tag="triggerregistrationresult"):
+    """How a provider took a binding; towards the worker that registered it only failures are sent."""
+
+    id: str
+    trigger_type: str
+    function_id: str
+    error: ErrorBody | None = None
+
+
+class Reattach(Message, tag="reattach"):
+    """A worker names the connection that it had before (12.1)."""
+
+    previous_worker_id: str
+    reattach_token: str | None = None
+
+
+class Ping(Message, tag="ping"):
+    """JSON ping; answered with L{Pong}."""
+
+
+class Pong(Message, tag="pong"):
+    """JSON pong."""
+
+
+class WorkerRegistered(Message, tag="workerregistered"):
+    """The first frame that a worker gets."""
+
+    worker_id: str
+    reattach_token: str
+
+
+class RegistrationRejected(Message, tag="registrationrejected"):
+    """A name or function that another worker owns (6)."""
+
+    code: str
+    namespace: str
+    owner_worker_id: str
+    worker_name: str | None = None
+    function_id: str | None = None
+
+
+Incoming = (
+    InvokeFunction
+    | InvocationResult
+    | RegisterFunction
+    | UnregisterFunction
+    | RegisterService
+    | RegisterTriggerType
+    | UnregisterTriggerType
+    | RegisterTrigger
+    | UnregisterTrigger
+    | TriggerRegistrationResult
+    | Reattach
+    | Ping
+    | Pong
+    | WorkerRegistered
+    | RegistrationRejected
+)
+
+encode = msgspec.json.Encoder().encode
+
+_decode = msgspec.json.Decoder(Incoming).decode
+_is_canonical_uuid = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
+_string = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_all_but_brackets = bytes(set(range(256)) - set(b"[]{}"))
+_brackets_alike = bytes.maketrans(b"{}", b"[]")
+_invocation_id = re.compile(rb'"invocation_id"\s*:\s*"([0-9A-Fa-f{}-]{32,38})"')
+_type = re.compile(rb'"type"\s*:\s*"([a-z]{1,40})"')
+
+
+def decode(frame: bytes) -> Message:
+    """
+    Read one message.
+
+    @param frame: JSON in UTF-8; C{bytes}, since the payloads of the message refer to it.
+    @raise Undecodable: It is no message of the protocol, or nested deeper than L{MAX_DEPTH}.
+    """
+    try:
+        message: Message = _decode(frame)
+        if nested_deeper(frame, MAX_DEPTH):
+            raise Undecodable(f"nested deeper than {MAX_DEPTH} levels", *_salvage(frame))
+        if isinstance(message, InvokeFunction | InvocationResult) and message.invocation_id is not None:
+            message.invocation_id = canonical_uuid(message.invocation_id)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise Undecodable(str(error), *_salvage(frame)) from error
+    return message
+
+
+def canonical_uuid(text: str) -> str:
+    """Return a UUID in lower case with hyphens; also braces and missing hyphens are read.  C{ValueError} otherwise."""
+    return text if _is_canonical_uuid(text) else str(uuid.UUID(text))
+
+
+def nested_deeper(json: bytes, limit: int) -> bool:
+    """
+    Tell whether valid JSON is nested deeper than a number of levels.
+
+    Counting brackets decides nearly always; else what is left of them is reduced by one level at a time, which runs at
+    the speed of C{bytes.replace}.
+    """
+    if len(json) < 2 * limit or json.count(b"[") + json.count(b"{") <= limit:
+        return False
+    return _levels_left(json, limit) and _levels_left(_string.sub(b"", json), limit)
+
+
+def _levels_left(json: bytes, limit: int) -> bool:
+    """Whether brackets are left after taking away a number of levels; brackets within strings count, too."""
+    brackets = json.translate(_brackets_alike, _all_but_brackets)
+    for _ in range(limit):
+        if not brackets:
+            return False
+        brackets = brackets.replace(b"[]", b"")
+    return bool(brackets)
+
+
+def _salvage(frame: bytes) -> tuple[str | None, str | None]:
+    """Find the call and the type that an unreadable frame speaks of, as far as they stand out."""
+    found, kind = _invocation_id.search(frame), _type.search(frame)
+    try:
+        invocation_id = canonical_uuid(found[1].decode()) if found else None
+    except ValueError:
+        invocation_id = None
+    return invocation_id, kind[1].decode() if kind else None
+
+
+def is_null(payload: Raw) -> bool:
+    """Whether a payload is absent or JSON C{null}."""
+    return not payload or payload == NULL
+
+
+def with_member(payload: Raw, member: bytes) -> Raw:
+    """
+    Put one more member at the end of a JSON object, where it wins over one of the same name.
+
+    @param payload: Any JSON; what is no object is returned as it is.
+    @param member: C{b'"name":value}'}, the closing brace included.
+    """
+    text = bytes(payload)
+    if not text.startswith(b"{"):
+        return payload
+    head = text[:-1].rstrip()
+    return Raw(head + (member if head == b"{" else b"," + member))

@@ -1,0 +1,75 @@
+"""A cable between workers and an engine, which can be cut."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.protocol import Factory, Protocol
+
+from tests.integration.engine import HOST
+
+
+class Cable(Factory):
+    """Listens on a port of its own, to which workers connect, and forwards each connection to the engine."""
+
+    noisy = False
+
+    def __init__(self, reactor: Any, engine_port: int) -> None:
+        self._endpoint = TCP4ClientEndpoint(reactor, HOST, engine_port)
+        self._listening = reactor.listenTCP(0, self, interface=HOST)
+        self._connections: list[tuple[End, End]] = []  # the worker's side, the engine's
+
+    @property
+    def url(self) -> str:
+        return f"ws://{HOST}:{self._listening.getHost().port}"
+
+    def buildProtocol(self, address: object) -> Protocol:
+        return End(self._join)
+
+    async def _join(self, worker_side: End) -> None:
+        worker_side.transport.pauseProducing()
+        engine_side: End = await self._endpoint.connect(Factory.forProtocol(End))
+        worker_side.peer, engine_side.peer = engine_side, worker_side
+        self._connections.append((worker_side, engine_side))
+        worker_side.transport.resumeProducing()
+
+    def cut(self) -> None:
+        """Break all connections: both sides notice at once."""
+        for connection in self._connections:
+            for end in connection:
+                end.transport.abortConnection()
+        self._connections.clear()
+
+    def cut_worker_side(self) -> None:
+        """Break all connections so that only the workers notice: the engine's sockets stay open, and silent."""
+        for worker_side, engine_side in self._connections:
+            worker_side.peer = engine_side.peer = None
+            worker_side.transport.abortConnection()
+
+    async def remove(self) -> None:
+        self.cut()
+        await self._listening.stopListening()
+
+
+class End(Protocol):
+    """One side of a connection.  What comes is written to its peer, or lost while it has none."""
+
+    def __init__(self, join: Any = None) -> None:
+        self.peer: End | None = None
+        self._join = join
+
+    def connectionMade(self) -> None:
+        if self._join is not None:
+            Deferred.fromCoroutine(self._join(self))
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.peer is not None:
+            self.peer.transport.write(data)
+
+    def connectionLost(self, reason: object) -> None:
+        peer, self.peer = self.peer, None
+        if peer is not None:
+            peer.peer = None
+            peer.transport.abortConnection()

@@ -1,0 +1,155 @@
+"""
+What the tests with SDKs share.
+
+A contract is a mixin; L{on_each_sdk} and L{on_each_pair} make a test case of it for every SDK or pair of SDKs.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import uuid
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from treq.client import HTTPClient
+from twisted.internet import reactor
+from twisted.trial.unittest import SkipTest, TestCase
+from twisted.web.client import Agent, HTTPConnectionPool
+
+from tests.integration.engine import EngineProcess
+from tests.integration.process import eventually
+from tests.sdk.client import Client, RemoteError, connect
+from tests.sdk.environments import SDKS, Sdk
+from tests.sdk.stage import Worker, theatre
+
+T = TypeVar("T")
+
+# A contract has no tests of its own, so that it is no TestCase until an SDK makes it one.
+Mixin = TestCase if TYPE_CHECKING else object
+
+
+class Handle:
+    """A worker as a test moves it."""
+
+    def __init__(self, worker: Worker, client: Client) -> None:
+        self.name, self.sdk = worker.name, worker.sdk
+        self.worker, self._client = worker, client
+
+    def with_client(self, client: Client) -> Handle:
+        return Handle(self.worker, client)
+
+    def id(self, function: str) -> str:
+        return f"{self.name}::{function}"
+
+    async def do(self, function: str, **data: Any) -> Any:
+        """Call one of the worker's own functions."""
+        return await self._client.call(self.id(function), data)
+
+    async def call(self, function_id: str, **request: Any) -> Any:
+        """Have the worker call a function through its SDK.  Return its result; its error raises L{RemoteError}."""
+        answer = await self.do("call", function_id=function_id, **request)
+        if "error" in answer:
+            raise RemoteError(answer["error"])
+        return answer.get("result")
+
+    async def received(self, key: str) -> list[Any]:
+        """Return what came to the function C{receive} under this key."""
+        received: list[Any] = (await self.do("received_by", key=key))["received"]
+        return received
+
+
+class Contract(Mixin):
+    """A test with a client that calls functions."""
+
+    client: Client
+
+    @property
+    def engine(self) -> EngineProcess:
+        raise NotImplementedError
+
+    def require(self, *sdks: Sdk) -> None:
+        for sdk in sdks:
+            if sdk.missing:
+                raise SkipTest(f"{sdk.name}: {sdk.missing}")
+
+    def unique(self, prefix: str) -> str:
+        """Return a name that no other test uses: they share a stage."""
+        return f"{prefix}-{uuid.uuid4().hex[:8]}"
+
+    async def eventually(
+        self, what: str, check: Callable[[], Awaitable[T]], seconds: float = 10.0, **options: Any
+    ) -> T:
+        return await eventually(reactor, what, check, seconds, **options)
+
+    async def connect(self, engine: EngineProcess) -> Client:
+        """Return a client of its own for this test."""
+        client = await connect(reactor, engine.worker_port)
+        self.addCleanup(client.close)
+        return client
+
+    async def start_worker(self, url: str, sdk: Sdk, name: str) -> Handle:
+        """Start a worker that ends with the test.  The caller waits until it is ready."""
+        directory = Path(self.mktemp()).resolve()
+        directory.mkdir()
+        worker = Worker(reactor, sdk, name, directory)
+        worker.start(url)
+        self.addCleanup(worker.kill)
+        return Handle(worker, self.client)
+
+    async def request(self, method: str, path: str, **options: Any) -> Any:
+        """Send an HTTP request to a route of a worker and return treq's response."""
+        agent = Agent(reactor, pool=HTTPConnectionPool(reactor, persistent=False))
+        return await HTTPClient(agent).request(method, self.engine.http_url + path, timeout=15, **options)
+
+
+class OnStage(Contract):
+    """A test on the common stage."""
+
+    @property
+    def engine(self) -> EngineProcess:
+        return self._stage.engine
+
+    async def enter(self, *sdks: Sdk) -> list[Handle]:
+        """Return the handles of these SDKs' workers."""
+        self.require(*sdks)
+        self._stage = await theatre.enter(self, reactor)
+        self.client = await self.connect(self._stage.engine)
+        return [Handle(self._stage.workers[sdk], self.client) for sdk in sdks]
+
+
+class OneSdk(OnStage):
+    """A contract about the worker of one SDK."""
+
+    sdk: Sdk
+
+    async def setUp(self) -> None:
+        (self.worker,) = await self.enter(self.sdk)
+
+
+class PairOfSdks(OnStage):
+    """A contract about workers of two SDKs, which may be the same one."""
+
+    first: Sdk
+    second: Sdk
+
+    async def setUp(self) -> None:
+        self.one, self.other = await self.enter(self.first, self.second)
+
+
+def on_each_sdk(contract: type) -> dict[str, type[TestCase]]:
+    """Return the contract's test cases, one per SDK, under the names they have in their module."""
+    return dict(_case(contract, [sdk], sdk=sdk) for sdk in SDKS)
+
+
+def on_each_pair(contract: type) -> dict[str, type[TestCase]]:
+    """Return the contract's test cases, one per ordered pair of SDKs."""
+    pairs = itertools.product(SDKS, repeat=2)
+    return dict(_case(contract, [first, second], first=first, second=second) for first, second in pairs)
+
+
+def _case(contract: type, sdks: list[Sdk], **attributes: Any) -> tuple[str, type[TestCase]]:
+    suffix = "_".join(re.sub(r"\W", "_", sdk.name) for sdk in sdks)
+    name = f"{contract.__name__.removesuffix('Contract')}_{suffix}"
+    return name, type(name, (contract, TestCase), {"__module__": contract.__module__, **attributes})

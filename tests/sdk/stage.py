@@ -1,0 +1,133 @@
+"""Workers on the SDKs, and the stage on which most tests take place: one engine with one worker on each SDK."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import TestCase
+
+from tests.integration.engine import EngineProcess
+from tests.integration.process import ChildProcess, eventually
+from tests.sdk.client import Client, RemoteError, connect
+from tests.sdk.environments import SDKS, Sdk
+
+
+class Worker:
+    """A process of the worker program on one SDK.  Its functions begin with its name."""
+
+    def __init__(self, reactor: Any, sdk: Sdk, name: str, directory: Path) -> None:
+        self.sdk, self.name = sdk, name
+        self._reactor, self._directory = reactor, directory
+        self._process = ChildProcess(reactor, f"the worker {name}", directory / f"{name}.log")
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        """What the process has written so far."""
+        return self._process.log.read_text(errors="replace")
+
+    def start(self, url: str) -> None:
+        variables = {name: value for name, value in os.environ.items() if not name.startswith(("III_", "OTEL_"))}
+        # The Python SDK puts a file into the home directory, and until 0.24 finds the telemetry socket by III_URL.
+        variables |= {"HOME": str(self._directory), "III_URL": url}
+        self._process.start([*self.sdk.worker(), url, self.name], self._directory, variables)
+
+    async def ready(self, client: Client) -> None:
+        """Wait until the engine can call the worker, and knows all that it registers by itself."""
+        await eventually(
+            self._reactor, f"{self.name} can be called", lambda: self._answers(client), 30, ignoring=(RemoteError,)
+        )
+
+    async def _answers(self, client: Client) -> bool:
+        self._process.check()
+        await client.call(f"{self.name}::echo", {})
+        return True
+
+    def check(self) -> None:
+        """Raise L{tests.integration.process.ProcessFailed} if the process has ended by itself."""
+        self._process.check()
+
+    async def stop(self) -> None:
+        """Let the worker shut down its SDK and end."""
+        await self._process.stop()
+
+    async def kill(self) -> None:
+        await self._process.kill()
+
+
+class Stage:
+    """An engine with a worker on every SDK that is there, named like its SDK."""
+
+    def __init__(self, reactor: Any, directory: Path) -> None:
+        self.engine = EngineProcess(reactor, directory)
+        self.workers = {sdk: Worker(reactor, sdk, sdk.name, directory) for sdk in SDKS if not sdk.missing}
+        self._reactor = reactor
+
+    async def start(self) -> None:
+        await self.engine.start()
+        for worker in self.workers.values():
+            worker.start(self.engine.url)
+        client = await connect(self._reactor, self.engine.worker_port)
+        for worker in self.workers.values():
+            await worker.ready(client)
+        await client.close()
+
+    def check(self) -> None:
+        """Raise L{tests.integration.process.ProcessFailed}, with its log, if a process has ended by itself."""
+        self.engine.check()
+        for worker in self.workers.values():
+            worker.check()
+
+    async def kill(self) -> None:
+        for worker in self.workers.values():
+            await worker.kill()
+        await self.engine.kill()
+
+
+class Theatre:
+    """
+    Keeps a stage from test to test, because Trial has no fixtures that outlive one.
+
+    The processes end when Trial shuts the reactor down.
+    """
+
+    def __init__(self) -> None:
+        self._stage: Stage | None = None
+        self._failure: Exception | None = None
+
+    async def enter(self, case: TestCase, reactor: Any) -> Stage:
+        """
+        Return the stage for one test.
+
+        The test fails if one of the processes dies during it; the next test gets a new stage.  A stage that does not
+        start is not tried again: all tests fail for that reason.
+        """
+        if self._failure is not None:
+            raise self._failure
+        if self._stage is None:
+            stage = Stage(reactor, Path(case.mktemp()).resolve())
+            reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(stage.kill()))
+            try:
+                await stage.start()
+            except Exception as error:
+                self._failure = error
+                raise
+            self._stage = stage
+        case.addCleanup(self._leave, self._stage)
+        return self._stage
+
+    def _leave(self, stage: Stage) -> None:
+        try:
+            stage.check()
+        except Exception:
+            self._stage = None
+            raise
+
+
+theatre = Theatre()

@@ -1,0 +1,120 @@
+"""Calls from a worker of one SDK to a worker of another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.sdk.client import RemoteError
+from tests.sdk.contract import OneSdk, PairOfSdks, on_each_pair, on_each_sdk
+from tests.sdk.environments import MIB
+
+VALUES = {
+    "text": 'grüße, 你好, 🙂 " \\ \u2028 \x00',
+    "numbers": [0, -1, 2**53 - 1, 0.1, 1e300, -1.5e-7],
+    "nested": {"list": [[], {}, [None, True, False]], "": "empty key"},
+    "null": None,
+}
+
+
+class CallsContract(PairOfSdks):
+    async def test_values(self) -> None:
+        """Any JSON arrives as it was sent, in both directions; objects name their caller."""
+        echo = self.other.id("echo")
+        answer = await self.one.call(echo, payload=VALUES)
+        caller = answer.pop("_caller_worker_id")
+        self.assertEqual(answer, VALUES)
+        self.assertEqual(caller, await self._worker_id(self.one.name))
+        for value in ([1, "two"], "text", 7, False):
+            self.assertEqual(await self.one.call(echo, payload=value), value)
+
+    async def test_no_values(self) -> None:
+        """A call without a payload and a handler that returns nothing both mean null."""
+        self.assertIsNone(await self.one.call(self.other.id("echo")))
+        self.assertIsNone(await self.one.call(self.other.id("nothing"), payload={"key": 1}))
+
+    async def test_metadata(self) -> None:
+        """The metadata of a call reaches the handler beside the payload."""
+        answer = await self.one.call(self.other.id("metadata_of"), payload={}, metadata={"tenant": "a", "n": [1]})
+        self.assertEqual(answer, {"metadata": {"tenant": "a", "n": [1]}})
+
+    async def test_error(self) -> None:
+        """What a handler raises reaches the caller with code, message and stack trace."""
+        error = await self._error(self.other.id("fail"), payload={"message": "out of ünits"})
+        self.assertEqual((error["code"], error["message"]), ("invocation_failed", "out of ünits"))
+        self.assertIn("out of ünits", error["stacktrace"])
+        self.assertIn(f"worker.{'mjs' if self.other.sdk.runtime == 'node' else 'py'}", error["stacktrace"])
+
+    async def test_no_such_function(self) -> None:
+        """A function that nobody has registered is an error at once."""
+        missing = self.other.id(self.unique("missing"))
+        error = await self._error(missing, payload={})
+        self.assertEqual(error["code"], "function_not_found")
+        self.assertEqual(error["message"], f"Function {missing} not found in namespace default.")
+
+    async def test_timeout(self) -> None:
+        """The caller's SDK gives up by itself; the late answer disturbs neither side."""
+        error = await self._error(self.other.id("slow"), payload={"seconds": 0.6}, timeout_ms=200)
+        self.assertEqual((error["code"], error["message"]), ("TIMEOUT", "invocation timed out after 200ms"))
+        # Begun after the first and as long: it ends after the late answer has come.
+        self.assertEqual(await self.one.call(self.other.id("slow"), payload={"seconds": 0.6}), {"slept": 0.6})
+
+    async def test_void(self) -> None:
+        """A call without an answer is carried out once, with its payload and metadata."""
+        key = self.unique("void")
+        request = {"payload": {"key": key, "n": 1}, "metadata": {"m": 1}}
+        self.assertIsNone(await self.one.call(self.other.id("receive"), void=True, **request))
+        received = await self.eventually("the void call has come", lambda: self.other.received(key))
+        await self.one.call(self.other.id("echo"), payload={})
+        self.assertEqual(len(received), 1)
+        self.assertEqual((received[0]["data"]["n"], received[0]["metadata"]), (1, {"m": 1}))
+
+    async def test_void_error(self) -> None:
+        """A failing call without an answer, or one to nobody, disturbs neither side."""
+        await self.one.call(self.other.id("fail"), payload={}, void=True)
+        await self.one.call(self.other.id("missing"), payload={}, void=True)
+        self.assertEqual(await self.one.call(self.other.id("echo"), payload=["still", "here"]), ["still", "here"])
+
+    async def test_large_result(self) -> None:
+        """A result as large as the caller can take arrives; a larger one is an error, and the caller stays."""
+        limit = self.one.sdk.max_message_bytes
+        size = min(limit, 4 * MIB) * 9 // 10
+        answer = await self.one.call(self.other.id("generate"), payload={"bytes": size})
+        self.assertEqual(len(answer["text"]), size)
+        if limit < 4 * MIB:
+            before = await self._worker_id(self.one.name)
+            error = await self._error(self.other.id("generate"), payload={"bytes": limit + 1})
+            self.assertEqual(error["code"], "payload_too_large")
+            self.assertEqual(await self._worker_id(self.one.name), before)
+
+    async def _error(self, function_id: str, **request: Any) -> Any:
+        """Return the error with which a call of the one to the other ends."""
+        answer = await self.one.do("call", function_id=function_id, **request)
+        self.assertIn("error", answer)
+        return answer["error"]
+
+    async def _worker_id(self, name: str) -> str:
+        workers = (await self.client.call("engine::workers::list", {}))["workers"]
+        (worker,) = [worker for worker in workers if worker["name"] == name]
+        return worker["id"]
+
+
+class PayloadContract(OneSdk):
+    async def test_large_payload(self) -> None:
+        """A payload as large as the worker can take is delivered."""
+        size = min(self.sdk.max_message_bytes, 4 * MIB) * 9 // 10
+        answer = await self.client.call(self.worker.id("echo"), {"text": "x" * size})
+        self.assertEqual(len(answer["text"]), size)
+
+    async def test_too_large_payload(self) -> None:
+        """A payload too large for the worker is refused to the caller, instead of costing the worker its connection."""
+        if self.sdk.max_message_bytes > 4 * MIB:
+            answer = await self.client.call(self.worker.id("echo"), {"text": "x" * 4 * MIB})
+            self.assertEqual(len(answer["text"]), 4 * MIB)
+            return
+        with self.assertRaises(RemoteError) as caught:
+            await self.client.call(self.worker.id("echo"), {"text": "x" * self.sdk.max_message_bytes})
+        self.assertEqual(caught.exception.code, "payload_too_large")
+        self.assertEqual(await self.client.call(self.worker.id("echo"), [1]), [1])
+
+
+globals().update(on_each_pair(CallsContract), **on_each_sdk(PayloadContract))

@@ -1,0 +1,277 @@
+"""
+A worker on a published Python SDK: C{worker.py ENGINE_URL NAME}.
+
+It offers the functions C{NAME::echo} and so on, and is told what else to do by calls of them.  It runs in the SDK's own
+environment, where nothing of this repository can be imported.  C{worker.mjs} is the same program for Node.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import signal
+import sys
+from collections import defaultdict
+from typing import Any
+
+from iii.helpers import create_channel_async
+from iii.triggers import TriggerConfig, TriggerHandler
+from iii_helpers.http import http
+
+from iii import InitOptions, InvocationError, register_worker
+
+PIECES = (1, 1000, 65536, 100_000)  # bytes; SDKs cut at 64 KiB
+
+
+class Provider(TriggerHandler[Any]):
+    """Keeps the bindings of one trigger type, and what it was told about them.  Refuses all when given a reason."""
+
+    def __init__(self, refusal: str | None) -> None:
+        self.refusal = refusal
+        self.events: list[dict[str, Any]] = []
+        self.bindings: dict[str, TriggerConfig[Any]] = {}
+
+    async def register_trigger(self, config: TriggerConfig[Any]) -> None:
+        self.events.append(
+            {
+                "event": "register",
+                "id": config.id,
+                "function_id": config.function_id,
+                "config": config.config,
+                "metadata": config.metadata,
+            }
+        )
+        if self.refusal:
+            raise ValueError(self.refusal)
+        self.bindings[config.id] = config
+
+    async def unregister_trigger(self, config: TriggerConfig[Any]) -> None:
+        self.events.append({"event": "unregister", "id": config.id})
+        self.bindings.pop(config.id, None)
+
+
+class Worker:
+    def __init__(self, url: str, name: str) -> None:
+        self.name = name
+        self.iii = register_worker(url, InitOptions(worker_name=name, worker_description=f"{name} under test"))
+        self.registered: dict[str, Any] = {}
+        self.providers: dict[str, Provider] = {}
+        self.received: defaultdict[str, list[Any]] = defaultdict(list)
+        self.gates: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+
+    def start(self) -> None:
+        for handler in (
+            *(self.nothing, self.metadata_of, self.process, self.fail, self.slow, self.generate, self.call),
+            *(self.receive, self.watch, self.received_by),
+            *(self.write_channel, self.read_channel, self.push, self.pull),
+            *(self.register_function, self.register_trigger, self.unregister, self.register_type, self.unregister_type),
+            *(self.events, self.fire, self.open_gate, self.answer),
+        ):
+            self.iii.register_function(f"{self.name}::{handler.__name__}", handler)
+        for handler in (self.upload, self.pieces, self.no_content, self.value, self.late):
+            self.iii.register_function(f"{self.name}::{handler.__name__}", http(handler))
+            self._route("POST", handler.__name__)
+        self._route("GET", "answer", "/:id/parts/:part")
+        self._route("POST", "answer")
+        self._route("GET", "fail")
+        # The last: when it can be called, the rest is there too.
+        self.iii.register_function(
+            f"{self.name}::echo",
+            self.echo,
+            description="Returns what it gets",
+            metadata={"team": "tests"},
+            request_format={"type": "object", "title": "Anything"},
+        )
+
+    def _route(self, method: str, function: str, parameters: str = "") -> None:
+        config = {"api_path": f"/{self.name}/{function}{parameters}", "http_method": method}
+        self.iii.register_trigger({"type": "http", "function_id": f"{self.name}::{function}", "config": config})
+
+    # Calls
+
+    async def echo(self, data: Any) -> Any:
+        return data
+
+    async def nothing(self, data: Any) -> None:
+        return None
+
+    async def metadata_of(self, data: Any, metadata: Any = None) -> Any:
+        return {"metadata": metadata}
+
+    async def process(self, data: Any) -> Any:
+        return {"pid": os.getpid()}
+
+    def fail(self, data: Any) -> None:
+        raise ValueError(data.get("message", "failed as told"))
+
+    async def slow(self, data: Any) -> Any:
+        await asyncio.sleep(data["seconds"])
+        return {"slept": data["seconds"]}
+
+    async def generate(self, data: Any) -> Any:
+        return {"text": "x" * data["bytes"]}
+
+    async def call(self, data: Any) -> Any:
+        """Call what C{data} says and return C{result}, or C{error} as the SDK raised it."""
+        request = {key: data[key] for key in ("function_id", "payload", "metadata", "timeout_ms") if key in data}
+        if data.get("void"):
+            request["action"] = {"type": "void"}
+        try:
+            return {"result": await self.iii.trigger_async(request)}
+        except InvocationError as error:
+            return {"error": {"code": error.code, "message": error.message, "stacktrace": error.stacktrace}}
+
+    async def receive(self, data: Any, metadata: Any = None) -> None:
+        """Keep the payload, and the metadata, under the payload's C{key}."""
+        self.received[data["key"]].append({"data": data, "metadata": metadata})
+
+    async def watch(self, data: Any) -> None:
+        """Keep an event of the engine, which cannot name a key."""
+        self.received["watch"].append({"data": data})
+
+    async def received_by(self, data: Any) -> Any:
+        return {"received": self.received[data["key"]]}
+
+    # Channels
+
+    async def write_channel(self, data: Any) -> Any:
+        return await _write(data["writer"], data["bytes"])
+
+    async def read_channel(self, data: Any) -> Any:
+        return await _read(data["reader"])
+
+    async def push(self, data: Any) -> Any:
+        """Make a channel, hand its reader to a function and write to it."""
+        channel = await create_channel_async(self.iii)
+        request = {"function_id": data["function_id"], "payload": {"reader": channel.reader_ref.model_dump()}}
+        received, sent = await asyncio.gather(self.iii.trigger_async(request), _write(channel.writer, data["bytes"]))
+        return {"sent": sent, "received": received}
+
+    async def pull(self, data: Any) -> Any:
+        """Make a channel, hand its writer to a function and read what that writes."""
+        channel = await create_channel_async(self.iii)
+        payload = {"writer": channel.writer_ref.model_dump(), "bytes": data["bytes"]}
+        request = {"function_id": data["function_id"], "payload": payload}
+        sent, received = await asyncio.gather(self.iii.trigger_async(request), _read(channel.reader))
+        return {"sent": sent, "received": received}
+
+    # Registrations
+
+    async def register_function(self, data: Any) -> Any:
+        self.registered[data["id"]] = self.iii.register_function(data["id"], self.echo)
+
+    async def register_trigger(self, data: Any) -> Any:
+        trigger = {key: data[key] for key in ("type", "function_id", "config", "metadata") if key in data}
+        self.registered[data["key"]] = self.iii.register_trigger(trigger)
+
+    async def unregister(self, data: Any) -> Any:
+        self.registered.pop(data["key"]).unregister()
+
+    async def register_type(self, data: Any) -> Any:
+        self.providers[data["id"]] = provider = Provider(data.get("refusal"))
+        self.iii.register_trigger_type({"id": data["id"], "description": data.get("description", "")}, provider)
+
+    async def unregister_type(self, data: Any) -> Any:
+        self.iii.unregister_trigger_type({"id": data["id"], "description": ""})
+
+    async def events(self, data: Any) -> Any:
+        return {"events": self.providers[data["id"]].events}
+
+    async def fire(self, data: Any) -> Any:
+        """Call the functions bound to a trigger type, as its provider."""
+        results = []
+        for binding in list(self.providers[data["id"]].bindings.values()):
+            request = {"function_id": binding.function_id, "payload": data["payload"], "metadata": binding.metadata}
+            results.append(await self.iii.trigger_async(request))
+        return {"results": results}
+
+    # HTTP
+
+    async def answer(self, request: Any) -> Any:
+        """Answer with what the request object says."""
+        said = {key: request[key] for key in ("method", "path", "path_params", "query_params", "headers", "body")}
+        return {"status_code": 201, "headers": {"x-worker": self.name}, "body": said}
+
+    async def upload(self, request: Any, response: Any) -> None:
+        """Answer with the size and the digest of the body."""
+        body = await request.request_body.read_all()
+        await response.status(202)
+        await response.headers({"content-type": "text/plain", "x-worker": self.name})
+        await response.writer.write(f"{len(body)} {hashlib.sha256(body).hexdigest()}".encode())
+        response.close()
+
+    async def pieces(self, request: Any, response: Any) -> None:
+        """Write C{first}, and C{second} once the gate named in the query is open."""
+        await response.status(200)
+        await response.headers({"content-type": "text/event-stream"})
+        await response.writer.write(b"first")
+        gate = request.query_params["gate"]
+        await self._gate(gate)
+        try:
+            await response.writer.write(b"second")
+            response.close()
+        finally:
+            self.received[gate].append("done")
+
+    async def no_content(self, request: Any, response: Any) -> None:
+        await response.status(204)
+        response.close()
+
+    async def value(self, request: Any, response: Any) -> Any:
+        """Return the answer instead of writing it."""
+        return {"status_code": 203, "body": {"parsed": request.body}}
+
+    async def late(self, request: Any, response: Any) -> None:
+        """Open the response only when the gate named in the query is open, and tell under its name how that went."""
+        gate = request.query_params["gate"]
+        self.received[gate].append("waiting")
+        await self._gate(gate)
+        try:
+            await response.status(200)
+            await response.writer.write(b"late")
+            response.close()
+        finally:
+            self.received[gate].append("done")
+
+    async def open_gate(self, data: Any) -> Any:
+        self.gates[data["gate"]].set()
+
+    async def _gate(self, name: str) -> None:
+        await asyncio.wait_for(self.gates[name].wait(), 20)
+
+
+async def _write(writer: Any, size: int) -> Any:
+    digest, left, turn = hashlib.sha256(), size, 0
+    await writer.send_message_async("begin")
+    while left:
+        piece = os.urandom(min(left, PIECES[turn % len(PIECES)]))
+        await writer.write(piece)
+        digest.update(piece)
+        left, turn = left - len(piece), turn + 1
+    await writer.send_message_async("end")
+    await writer.close_async()
+    return {"bytes": size, "sha256": digest.hexdigest(), "texts": ["begin", "end"]}
+
+
+async def _read(reader: Any) -> Any:
+    digest, size = hashlib.sha256(), 0
+    texts: list[str] = []
+    reader.on_message(texts.append)
+    async for piece in reader:
+        digest.update(piece)
+        size += len(piece)
+    return {"bytes": size, "sha256": digest.hexdigest(), "texts": texts}
+
+
+def main() -> None:
+    url, name = sys.argv[1:]
+    stopping = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, stopping)
+    worker = Worker(url, name)
+    worker.start()
+    signal.sigwait(stopping)
+    worker.iii.shutdown()
+
+
+main()
