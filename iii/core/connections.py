@@ -36,6 +36,7 @@ from iii.wire.messages import (
     ABSENT,
     DEFAULT_NAMESPACE,
     NULL,
+    TELEMETRY_PREFIXES,
     Enqueue,
     ErrorBody,
     InvocationResult,
@@ -58,7 +59,6 @@ if TYPE_CHECKING:
     from iii.core.engine import Engine
     from iii.core.workers import Announcement
 
-TELEMETRY_PREFIXES = (b"OTLP", b"MTRC", b"LOGS")
 MiB = 2**20
 
 
@@ -350,8 +350,7 @@ class Connection:
         self.registrations.received(message)
 
     def _trigger_result(self, message: TriggerRegistrationResult) -> None:
-        if message.error is not None:
-            self.registrations.refused(message)
+        self.registrations.answered(message)
 
     def _grace_over(self) -> None:
         self.log.warn("worker {worker} announced no namespace in time; it is in `default` now", worker=self.label)
@@ -400,6 +399,8 @@ class Connection:
         for call in pending.values():
             engine.deadlines.remove(call)
             call.fail(InvocationStopped())
+        for observer in engine.on_disconnected:
+            observer(self)
 
     _handlers: ClassVar[dict[type[Message], Callable[[Connection, Any], None]]] = {
         InvokeFunction: _invoke,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import attrs
@@ -72,6 +72,8 @@ class Engine:
     Connections, functions, triggers, calls and channels of one engine.
 
     @ivar connections: All open connections by id.
+    @ivar on_connected: Told of each new connection, which has not said who it is.
+    @ivar on_disconnected: Told of each connection that has ended, when it is cleaned up.
     @ivar stopping: The engine takes no new work from outside; calls under way may still make others.
     """
 
@@ -93,10 +95,12 @@ class Engine:
         self.connections: dict[str, Connection] = {}
         self.modules: list[Module] = []
         self.functions = FunctionTable()
-        self.triggers = TriggerTable(self._trigger_refused)
+        self.triggers = TriggerTable()
         self.channels = Channels(clock, limits.channels, limits.channel_buffer_bytes)
         self.deadlines = Deadlines(clock, self._expired)
         self.counters = Counters()
+        self.on_connected: list[Callable[[Connection], None]] = []
+        self.on_disconnected: list[Callable[[Connection], None]] = []
         self.stopping = False
 
     # Who takes part.
@@ -106,6 +110,8 @@ class Engine:
         connection = Connection(self, edge)
         self.connections[connection.id] = connection
         self.counters.connections += 1
+        for observer in self.on_connected:
+            observer(connection)
         return connection
 
     def add_module(
@@ -153,6 +159,12 @@ class Engine:
             if other is not claimant and other.namespace == namespace and other.name == name:
                 return other
         return None
+
+    def remove_trigger(self, trigger: Trigger) -> None:
+        """End a trigger that is in the table, whoever owns it."""
+        if trigger.owner is not None:
+            del trigger.owner.registrations.triggers[trigger.id]
+        self.triggers.remove(trigger)
 
     # Calls.
 
@@ -218,10 +230,6 @@ class Engine:
         self.counters.calls_timed_out += 1
         assert call.callee is not None
         call.callee.expire(call, CallTimedOut(call.function_id, call.timeout))
-
-    def _trigger_refused(self, trigger: Trigger, error: ErrorBody) -> None:
-        if trigger.owner is not None:
-            trigger.owner.registrations.trigger_failed(trigger, error)
 
     def unanswered(self) -> int:
         """How many calls workers have not answered yet."""

@@ -220,6 +220,17 @@ class TooManyRegistrations(EngineError):
 
 
 @attrs.define(str=False)
+class TooManyTriggers(EngineError):
+    """The bound on triggers that no connection owns is reached."""
+
+    code: ClassVar[str] = "too_many_triggers"
+    limit: int
+
+    def __str__(self) -> str:
+        return f"at most {self.limit} triggers without an owner may exist at one time"
+
+
+@attrs.define(str=False)
 class TooManyChannels(EngineError):
     """The bound on channels that exist at one time is reached."""
 

@@ -2,7 +2,8 @@
 Who serves which function.
 
 The key of a function is (namespace, id).  Several live connections may serve one: calls go to the one with the fewest
-calls outstanding, ties in turn.  Built-in functions live in the default namespace and are never replaced (DESIGN.md, 4).
+calls outstanding, ties in turn.  Built-in functions live in the default namespace and are never replaced (DESIGN.md,
+4).
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ class FunctionDeclaration:
     A function that a module of the engine provides.
 
     @ivar input: What the payload is decoded to; unknown members are ignored, null is absent.
-    @ivar handler: Called with the input and the L{Caller}.  Returns what msgspec can encode, C{None} for no result, or an
-        awaitable of either; an L{EngineError} goes to the caller.
+    @ivar handler: Called with the input and the L{Caller}.  Returns what msgspec can encode, C{None} for no result, or
+        an awaitable of either; an L{EngineError} goes to the caller.
     @ivar output: The shape of the result, for introspection only.
     @ivar metadata: JSON, shown by introspection.
     """
@@ -98,7 +99,12 @@ class BuiltinFunction:
                 self._finish(call, outcome)
 
     def _finish(self, call: Call, value: Any) -> None:
-        call.finish(ABSENT if value is None else Raw(self._encode(value)), None)
+        try:
+            result = ABSENT if value is None else Raw(self._encode(value))
+        except Exception:
+            self._defect(call)
+        else:
+            call.finish(result, None)
 
     def _failed(self, call: Call, failure: Any) -> None:
         if failure.check(EngineError):
@@ -153,11 +159,16 @@ Function = BuiltinFunction | WorkerFunction
 
 
 class FunctionTable:
-    """All functions by namespace and id."""
+    """
+    All functions by namespace and id.
+
+    @ivar observers: Told the namespace and id of a worker's function that has come or gone, not of one that has only
+        got another owner.
+    """
 
     def __init__(self) -> None:
         self._namespaces: dict[str, dict[str, Function]] = {DEFAULT_NAMESPACE: {}}
-        self.revision = 0
+        self.observers: list[Callable[[str, str], None]] = []
 
     def __len__(self) -> int:
         return sum(map(len, self._namespaces.values()))
@@ -182,7 +193,6 @@ class FunctionTable:
         if declaration.id in functions:
             raise ValueError(f"{declaration.id} is declared twice")
         functions[declaration.id] = BuiltinFunction(declaration, module)
-        self.revision += 1
 
     def add(self, namespace: str, owner: Connection, registration: RegisterFunction) -> list[Connection]:
         """
@@ -193,14 +203,15 @@ class FunctionTable:
         @return: The other connections that serve it.
         """
         functions = self._namespaces.setdefault(namespace, {})
-        function = functions.get(registration.id)
-        if function is None:
-            function = functions[registration.id] = WorkerFunction(namespace, registration.id)
+        present = functions.get(registration.id)
+        function = WorkerFunction(namespace, registration.id) if present is None else present
         assert isinstance(function, WorkerFunction)
         others = [other for other in function.owners if other is not owner]
         function.owners.pop(owner, None)
         function.owners[owner] = registration
-        self.revision += 1
+        if present is None:
+            functions[registration.id] = function
+            self._tell(namespace, registration.id)
         return others
 
     def remove(self, namespace: str, owner: Connection, function_id: str) -> None:
@@ -209,9 +220,13 @@ class FunctionTable:
         if not isinstance(function, WorkerFunction) or owner not in function.owners:
             return
         del function.owners[owner]
-        self.revision += 1
         if not function.owners:
             functions = self._namespaces[namespace]
             del functions[function_id]
             if not functions and namespace != DEFAULT_NAMESPACE:
                 del self._namespaces[namespace]
+            self._tell(namespace, function_id)
+
+    def _tell(self, namespace: str, function_id: str) -> None:
+        for observer in self.observers:
+            observer(namespace, function_id)

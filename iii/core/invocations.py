@@ -135,7 +135,9 @@ class Deadlines:
     def _tick(self) -> None:
         now = self._clock.seconds() + 1e-9
         while self._order and self._order[0] * self.RESOLUTION <= now:
-            for call in self._slots.pop(heapq.heappop(self._order)):
+            slot = self._slots.pop(heapq.heappop(self._order))
+            while slot:  # the end of one call may end others of the slot
+                call = slot.pop()
                 call.slot = None
                 self._expired(call)
         self._schedule()

@@ -19,6 +19,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     @ivar pending_calls_per_connection: Calls that one worker has received and not yet answered.
     @ivar functions_per_connection: Functions that one connection may register.
     @ivar triggers_per_connection: Triggers and trigger types that one connection may register.
+    @ivar ownerless_triggers: Triggers of C{engine::register_trigger}, which outlive the worker that asked for them.
     @ivar held_registrations: Registrations of one connection that wait for its namespace to be known.
     @ivar outbox_bytes: Bytes that wait to be sent to one peer.  Above, the peer is not read from and calls to it are
         refused.
@@ -37,6 +38,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     pending_calls_per_connection: Count = 100_000
     functions_per_connection: Count = 10_000
     triggers_per_connection: Count = 10_000
+    ownerless_triggers: Count = 10_000
     held_registrations: Count = 20_000
     outbox_bytes: Count = 4 * 2**20
     outbox_hard_bytes: Count = 256 * 2**20

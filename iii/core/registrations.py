@@ -90,12 +90,10 @@ class Registrations:
         self._gate.resolve(DEFAULT_NAMESPACE)  # what is held was never applied
         for function_id in self.functions:
             self._engine.functions.remove(self._namespace, self._connection, function_id)
+        for trigger_id in list(self.triggers):
+            self._remove_trigger(trigger_id)
         for key in self.trigger_types:
             self._engine.triggers.withdraw(key, self._connection)
-        for trigger_id in self.triggers:
-            trigger = self._engine.triggers.find(trigger_id)
-            assert trigger is not None
-            self._engine.triggers.remove(trigger)
 
     @property
     def _namespace(self) -> str:
@@ -172,12 +170,11 @@ class Registrations:
             del self.trigger_types[key]
             self._engine.triggers.withdraw(key, self._connection)
 
-    def refused(self, message: TriggerRegistrationResult) -> None:
-        """The worker does not take a trigger of a type that it provides."""
-        assert message.error is not None
+    def answered(self, message: TriggerRegistrationResult) -> None:
+        """The worker says how it took a trigger of a type that it provides."""
         for key in self.trigger_types:
             if key[1] == message.trigger_type:
-                self._engine.triggers.refuse(key, self._connection, message.id, message.error)
+                self._engine.triggers.answered(key, self._connection, message.id, message.error)
 
     # Triggers.
 
@@ -185,7 +182,7 @@ class Registrations:
         for field in ("namespace", "trigger_namespace"):
             value = getattr(message, field)
             if value is not None and not value.strip():
-                self.trigger_failed(message, error_body(InvalidNamespace(field)))
+                self._trigger_failed(message, error_body(InvalidNamespace(field)))
                 return
         self._count_triggers(message.id not in self.triggers)
         trigger = Trigger(
@@ -198,12 +195,13 @@ class Registrations:
             trigger_namespace=message.trigger_namespace,
             origin=self._namespace,
             owner=self._connection,
+            report=self._report,
         )
         previous = self._engine.triggers.find(message.id)
         try:
             self._engine.triggers.register(trigger)
         except TriggerRefused as error:
-            self.trigger_failed(message, error_body(error))
+            self._trigger_failed(message, error_body(error))
             return
         if previous is not None and previous.owner is not None:
             del previous.owner.registrations.triggers[message.id]
@@ -214,16 +212,22 @@ class Registrations:
         if one_more and len(self.triggers) + len(self.trigger_types) >= limit:
             raise TooManyRegistrations(limit, "triggers and trigger types")
 
-    def trigger_failed(self, trigger: RegisterTrigger | Trigger, error: ErrorBody) -> None:
+    def _report(self, trigger: Trigger, error: ErrorBody | None) -> None:
+        if error is not None:
+            self._trigger_failed(trigger, error)
+
+    def _trigger_failed(self, trigger: RegisterTrigger | Trigger, error: ErrorBody) -> None:
         """Tell the worker that a trigger of its own was not taken by the type's provider."""
         self._send(TriggerRegistrationResult(trigger.id, trigger.trigger_type, trigger.function_id, error))
 
     def _unregister_trigger(self, message: UnregisterTrigger) -> None:
         if message.id in self.triggers:
-            trigger = self._engine.triggers.find(message.id)
-            assert trigger is not None
-            del self.triggers[message.id]
-            self._engine.triggers.remove(trigger)
+            self._remove_trigger(message.id)
+
+    def _remove_trigger(self, trigger_id: str) -> None:
+        trigger = self._engine.triggers.find(trigger_id)
+        assert trigger is not None
+        self._engine.remove_trigger(trigger)
 
     def _nothing(self, message: Message) -> None:
         """Accepted without effect."""

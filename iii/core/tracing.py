@@ -16,7 +16,7 @@ def passed_on(traceparent: str | None, baggage: str | None, function_id: str) ->
     """
     if traceparent is not None and not _traceparent(traceparent):
         traceparent = None
-    if traceparent is None and not baggage:
+    if traceparent is None and "=" not in (baggage or ""):
         return None, None
     return traceparent, with_function(baggage, function_id)
 

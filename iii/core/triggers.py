@@ -25,6 +25,15 @@ if TYPE_CHECKING:
 
 ProviderKey = tuple[str, str]
 """Namespace and type id."""
+Report = Callable[["Trigger", ErrorBody | None], None]
+"""
+Told what a trigger's provider says of it after C{TriggerTable.register} has returned: C{None} when it has taken it,
+else why it does not.
+"""
+
+
+def unheard(trigger: Trigger, error: ErrorBody | None) -> None:
+    """The report of triggers about which nobody wants to know."""
 
 
 @attrs.define(eq=False)
@@ -36,6 +45,7 @@ class Trigger:
     @ivar trigger_namespace: Of the provider, when it was named.
     @ivar origin: The namespace of whoever registered it, where its provider is looked for first.
     @ivar owner: The connection that registered it; C{None} for those made by C{engine::register_trigger}.
+    @ivar report: Whom to tell what its provider says.
     @ivar binding: What makes it live; C{None} while it is parked.
     @ivar reason: Why it is parked.
     """
@@ -49,6 +59,7 @@ class Trigger:
     trigger_namespace: str | None = None
     origin: str = DEFAULT_NAMESPACE
     owner: Connection | None = None
+    report: Report = unheard
     binding: Binding | None = None
     reason: str = ""
 
@@ -86,15 +97,15 @@ class Provider:
     response_schema: Raw = ABSENT
 
 
-Refused = Callable[[Trigger, ErrorBody], None]
-"""Told when a trigger that was accepted, or waited, turns out not to be taken by its provider."""
-
-
 class TriggerTable:
-    """All triggers and the providers of their types."""
+    """
+    All triggers and the providers of their types.
 
-    def __init__(self, refused: Refused) -> None:
-        self._refused = refused
+    @ivar ownerless: How many triggers have no owner.
+    """
+
+    def __init__(self) -> None:
+        self.ownerless = 0
         self._triggers: dict[str, Trigger] = {}
         self._of_type: dict[str, dict[str, Trigger]] = {}
         self._providers: dict[ProviderKey, list[Provider]] = {}
@@ -132,6 +143,7 @@ class TriggerTable:
         if old is not None:
             self._forget(old)
         self._triggers[trigger.id] = trigger
+        self.ownerless += trigger.owner is None
         self._of_type.setdefault(trigger.trigger_type, {})[trigger.id] = trigger
 
     def remove(self, trigger: Trigger) -> None:
@@ -141,6 +153,7 @@ class TriggerTable:
 
     def _forget(self, trigger: Trigger) -> None:
         del self._triggers[trigger.id]
+        self.ownerless -= trigger.owner is None
         of_type = self._of_type[trigger.trigger_type]
         del of_type[trigger.id]
         if not of_type:
@@ -185,18 +198,20 @@ class TriggerTable:
             del self._providers[key]
         self._resume(served)
 
-    def refuse(self, key: ProviderKey, connection: Connection, trigger_id: str, error: ErrorBody) -> None:
-        """A worker that provides a type does not take a trigger after all; it is parked and its owners are told."""
+    def answered(self, key: ProviderKey, connection: Connection, trigger_id: str, error: ErrorBody | None) -> None:
+        """A worker that provides a type has taken a trigger or, with an error, has not: then the trigger is parked."""
         provider, trigger = self.provider(key), self._triggers.get(trigger_id)
         if provider is None or provider.connection is not connection or trigger is None or trigger.binding is None:
             return
         binding = trigger.binding
         if binding.provider_key != key or binding.presented is not trigger:
             return
-        del self._bindings[binding.key]
+        if error is not None:
+            del self._bindings[binding.key]
+            for member in binding.members.values():
+                member.binding, member.reason = None, error.message
         for member in binding.members.values():
-            member.binding, member.reason = None, error.message
-            self._refused(member, error)
+            member.report(member, error)
 
     def _resolve(self, trigger: Trigger) -> ProviderKey | None:
         """Find where a trigger's type is provided (spec/worker-protocol.md, 9.1)."""
@@ -240,10 +255,10 @@ class TriggerTable:
             self._activate(trigger)
         except TriggerRefused as error:
             trigger.reason = str(error)
-            self._refused(trigger, ErrorBody(error.code, str(error)))
+            trigger.report(trigger, ErrorBody(error.code, str(error)))
 
     def _activate(self, trigger: Trigger) -> None:
-        """Make a parked trigger live if its type is provided, else leave it parked.  L{TriggerRefused} leaves it, too."""
+        """Make a parked trigger live if its type is provided.  L{TriggerRefused} leaves it parked."""
         provider_key = self._resolve(trigger)
         if provider_key is None:
             trigger.reason = f"no provider of trigger type '{trigger.trigger_type}' is connected"

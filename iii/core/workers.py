@@ -24,11 +24,12 @@ class Announcement(msgspec.Struct, omit_defaults=True):
     """
     The payload of C{engine::workers::register}.
 
+    @ivar runtime: The SDK's language; likewise C{version} is the SDK's.
     @ivar pid: Of the worker's process; decides whether C{engine::workers::list} shows it.
     @ivar features: What its SDK understands beyond the core protocol.
     """
 
-    runtime: str = "unknown"
+    runtime: str | None = None
     version: str | None = None
     name: str | None = None
     description: str | None = None
@@ -37,7 +38,7 @@ class Announcement(msgspec.Struct, omit_defaults=True):
     isolation: str | None = None
     namespace: str | None = None
     telemetry: Telemetry | None = None
-    features: list[str] = []
+    features: list[str] | None = None
 
     def __post_init__(self) -> None:
         self.name, self.description = _clean(self.name), _clean(self.description)
@@ -56,7 +57,7 @@ class Announcement(msgspec.Struct, omit_defaults=True):
     @property
     def accepts_bytes(self) -> int:
         """The largest message that the worker's SDK takes without closing its connection (spec, 15)."""
-        if "large-messages.v1" in self.features:
+        if "large-messages.v1" in (self.features or ()):
             return 64 * MiB
         release = _release(self.version or "")
         if self.runtime == "python" and release < (0, 24):

@@ -16,6 +16,8 @@ from msgspec import Raw
 
 ABSENT = Raw(b"")
 NULL = Raw(b"null")
+TELEMETRY_PREFIXES = (b"OTLP", b"MTRC", b"LOGS")
+"""How binary frames with traces, metrics and logs begin; OTLP as JSON follows."""
 DEFAULT_NAMESPACE = "default"
 MAX_DEPTH = 127
 """Nesting levels of a message, its own object included (spec/worker-protocol.md, 3)."""
@@ -203,7 +205,6 @@ encode = msgspec.json.Encoder().encode
 
 _decode = msgspec.json.Decoder(Incoming).decode
 _is_canonical_uuid = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
-_string = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _all_but_brackets = bytes(set(range(256)) - set(b"[]{}"))
 _brackets_alike = bytes.maketrans(b"{}", b"[]")
 _invocation_id = re.compile(rb'"invocation_id"\s*:\s*"([0-9A-Fa-f{}-]{32,38})"')
@@ -237,17 +238,14 @@ def nested_deeper(json: bytes, limit: int) -> bool:
     """
     Tell whether valid JSON is nested deeper than a number of levels.
 
-    Counting brackets decides nearly always; else what is left of them is reduced by one level at a time, which runs at
-    the speed of C{bytes.replace}.
+    Counting brackets decides nearly always.  Else texts are taken out, and of the brackets that are left one level after
+    the other is taken away; all of it runs at the speed of methods of C{bytes}.
     """
     if len(json) < 2 * limit or json.count(b"[") + json.count(b"{") <= limit:
         return False
-    return _levels_left(json, limit) and _levels_left(_string.sub(b"", json), limit)
-
-
-def _levels_left(json: bytes, limit: int) -> bool:
-    """Whether brackets are left after taking away a number of levels; brackets within strings count, too."""
-    brackets = json.translate(_brackets_alike, _all_but_brackets)
+    without_escapes = json.replace(b"\\\\", b"").replace(b'\\"', b"")
+    without_texts = b"".join(without_escapes.split(b'"')[::2])
+    brackets = without_texts.translate(_brackets_alike, _all_but_brackets)
     for _ in range(limit):
         if not brackets:
             return False

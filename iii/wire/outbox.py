@@ -111,13 +111,14 @@ class Outbox:
     def flush(self) -> None:
         """Hand to the transport what waits, unless its own buffer is full."""
         self._queued = False
-        if self._paused or not self._chunks:
+        if self._paused:
             return
-        data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-        self._chunks, self.size = [], 0
-        sent = send_now(self._transport, data)
-        if sent < len(data):
-            self._transport.write(data[sent:] if sent else data)
+        if self._chunks:
+            data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+            self._chunks, self.size = [], 0
+            sent = send_now(self._transport, data)
+            if sent < len(data):
+                self._transport.write(data[sent:] if sent else data)
         if self.full and not self._paused:
             self._drained()
 

@@ -33,7 +33,9 @@ class Worker:
         return self._process.log.read_text(errors="replace")
 
     def start(self, url: str) -> None:
-        variables = {name: value for name, value in os.environ.items() if not name.startswith(("III_", "OTEL_"))}
+        # On a PYTHONPATH the engine's package iii would hide the SDK's.
+        foreign = ("III_", "OTEL_", "PYTHON")
+        variables = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         # The Python SDK puts a file into the home directory, and until 0.24 finds the telemetry socket by III_URL.
         variables |= {"HOME": str(self._directory), "III_URL": url}
         self._process.start([*self.sdk.worker(), url, self.name], self._directory, variables)
@@ -50,7 +52,7 @@ class Worker:
         return True
 
     def check(self) -> None:
-        """Raise L{tests.integration.process.ProcessFailed} if the process has ended by itself."""
+        """Raise L{tests.integration.process.ProcessFailed}, with its log, if the process has ended by itself."""
         self._process.check()
 
     async def stop(self) -> None:
@@ -59,6 +61,10 @@ class Worker:
 
     async def kill(self) -> None:
         await self._process.kill()
+
+
+class StageFailed(Exception):
+    """The stage did not start, for the reason that the first test has met and the text repeats."""
 
 
 class Stage:
@@ -78,11 +84,16 @@ class Stage:
             await worker.ready(client)
         await client.close()
 
-    def check(self) -> None:
-        """Raise L{tests.integration.process.ProcessFailed}, with its log, if a process has ended by itself."""
+    async def check(self) -> None:
+        """Raise what is wrong, if a process has ended by itself or a worker does not answer."""
         self.engine.check()
-        for worker in self.workers.values():
-            worker.check()
+        client = await connect(self._reactor, self.engine.worker_port)
+        try:
+            for worker in self.workers.values():
+                worker.check()
+                await client.call(f"{worker.name}::echo", {}, seconds=5)
+        finally:
+            await client.close()
 
     async def kill(self) -> None:
         for worker in self.workers.values():
@@ -99,32 +110,32 @@ class Theatre:
 
     def __init__(self) -> None:
         self._stage: Stage | None = None
-        self._failure: Exception | None = None
+        self._failure: str | None = None
 
     async def enter(self, case: TestCase, reactor: Any) -> Stage:
         """
         Return the stage for one test.
 
-        The test fails if one of the processes dies during it; the next test gets a new stage.  A stage that does not
-        start is not tried again: all tests fail for that reason.
+        The test fails if after it a process is dead, or a worker does not answer; the next test gets a new stage.  A
+        stage that does not start is not tried again: all tests fail for that reason.
         """
         if self._failure is not None:
-            raise self._failure
+            raise StageFailed(self._failure)
         if self._stage is None:
             stage = Stage(reactor, Path(case.mktemp()).resolve())
             reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(stage.kill()))
             try:
                 await stage.start()
             except Exception as error:
-                self._failure = error
+                self._failure = str(error)
                 raise
             self._stage = stage
         case.addCleanup(self._leave, self._stage)
         return self._stage
 
-    def _leave(self, stage: Stage) -> None:
+    async def _leave(self, stage: Stage) -> None:
         try:
-            stage.check()
+            await stage.check()
         except Exception:
             self._stage = None
             raise

@@ -42,7 +42,7 @@ class Reading(Protocol):
         return self._received
 
     async def leave(self) -> None:
-        """Break the connection off."""
+        """Break the connection off, unless it is over."""
         self.transport.abortConnection()
         await self._lost
 
@@ -131,7 +131,6 @@ class HttpHelperContract(OneSdk):
         self.assertNotIn(b"second", head)
         await self.worker.do("open_gate", gate=gate)
         await client.until(b"second")
-        await client.leave()
 
     async def test_no_content(self) -> None:
         """A handler that sets a status and closes has answered, without a body."""
@@ -170,6 +169,7 @@ class HttpHelperContract(OneSdk):
         """Send a POST which one can leave."""
         endpoint = TCP4ClientEndpoint(reactor, HOST, self.engine.http_port)
         client: Reading = await endpoint.connect(Factory.forProtocol(Reading))
+        self.addCleanup(client.leave)
         target = f"{self._path(function)}?gate={gate}"
         client.transport.write(f"POST {target} HTTP/1.1\r\nHost: tests\r\nContent-Length: 0\r\n\r\n".encode())
         return client

@@ -8,9 +8,8 @@ from hmac import compare_digest
 
 from klein import Klein
 from prometheus_client import CollectorRegistry
-from prometheus_client.twisted import MetricsResource
+from prometheus_client.exposition import choose_encoder
 from twisted.web.iweb import IRequest
-from twisted.web.resource import IResource
 
 UNAUTHORIZED = {"error": {"code": "UNAUTHORIZED", "message": "send Authorization: Bearer <the engine's token>"}}
 
@@ -25,8 +24,7 @@ class Api:
         @param ready: Tells for each part whether it works.
         @param token: What C{/metrics} wants as a bearer token; health checks never want one.
         """
-        self._ready, self._token = ready, token
-        self._metrics = MetricsResource(metrics)
+        self._ready, self._registry, self._token = ready, metrics, token
 
     @app.route("/healthz", methods=["GET"])
     def healthz(self, request: IRequest) -> bytes:
@@ -41,13 +39,19 @@ class Api:
         return _answer(request, 200 if ready else 503, {"status": "ready" if ready else "not ready", "parts": parts})
 
     @app.route("/metrics", methods=["GET"])
-    def metrics(self, request: IRequest) -> bytes | IResource:
-        """Prometheus' text format."""
+    def metrics(self, request: IRequest) -> bytes:
+        """
+        Prometheus' text format.  It is made here and not by C{prometheus_client.twisted}, which reads the engine's
+        tables in another thread.
+        """
         given = (request.getHeader("authorization") or "").encode()
         if self._token is not None and not compare_digest(given, b"Bearer " + self._token.encode()):
             request.setHeader("www-authenticate", "Bearer")
             return _answer(request, 401, UNAUTHORIZED)
-        return self._metrics
+        encode, content_type = choose_encoder(request.getHeader("accept") or "")
+        request.setHeader("content-type", content_type)
+        text: bytes = encode(self._registry)
+        return text
 
 
 def _answer(request: IRequest, status: int, value: object) -> bytes:

@@ -23,6 +23,7 @@ from iii.modules.workers.handshake import (
     destination,
     known,
 )
+from iii.wire.messages import TELEMETRY_PREFIXES
 from iii.wire.websocket import FastWebSocketServerProtocol
 
 if TYPE_CHECKING:
@@ -184,7 +185,7 @@ class Telemetry:
 
     def received(self, payload: bytes, is_binary: bool) -> None:
         """Count a telemetry frame; anything else is dropped."""
-        if is_binary:
+        if is_binary and payload[:4] in TELEMETRY_PREFIXES:
             self._engine.telemetry_received(payload)
 
     def ponged(self) -> None:

@@ -1,0 +1,165 @@
+"""
+From what a function returned to the parts of a response (spec/http.md, A7 and A11).
+
+What a function says about the framing of the message, such as C{content-length}, is never sent as it is, and no header
+of it can end the head early: the connection alone decides where a response ends.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from email.utils import formatdate
+from http import HTTPStatus
+from os import urandom
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+from twisted.logger import Logger
+
+from iii.wire.messages import NULL, encode
+
+log = Logger()
+
+JSON_TYPE = b"content-type: application/json\r\n"
+CLOSE = b"connection: close\r\n"
+KEEP_ALIVE = b"connection: keep-alive\r\n"
+CHUNKED = b"transfer-encoding: chunked\r\n"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+OURS = frozenset(
+    {"connection", "content-length", "date", "keep-alive", "proxy-connection", "trailer", "transfer-encoding", "upgrade"}
+)
+"""Headers that are the connection's to set, not the function's."""
+
+_phrases = {status.value: status.phrase for status in HTTPStatus}
+STATUS_LINES = [f"HTTP/1.1 {status:03} {_phrases.get(status, '')}\r\n".encode() for status in range(1000)]
+"""By status."""
+
+_is_name = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
+_is_value = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*").fullmatch
+_is_length = re.compile(r"[0-9]{1,18}").fullmatch
+
+
+def date_line(seconds: float) -> bytes:
+    """Return the header C{date} and the end of the head."""
+    return f"date: {formatdate(seconds, usegmt=True)}\r\n\r\n".encode()
+
+
+def has_no_body(status: int, method: str) -> bool:
+    """Whether a response ends with its head (RFC 9112, 6.3)."""
+    return status in (204, 304) or status < 200 or method == "HEAD"
+
+
+class Fields(msgspec.Struct, frozen=True, gc=False):
+    """
+    The headers of a function.
+
+    @ivar lines: Those that are sent, as lines.
+    @ivar has_type: There is a C{content-type} among them.
+    @ivar length: The C{content-length} that the function gave; sent only where there is no body to measure.
+    """
+
+    lines: bytes = b""
+    has_type: bool = False
+    length: int | None = None
+
+
+class Answer(msgspec.Struct, frozen=True, gc=False):
+    """A complete response but for what the connection adds."""
+
+    status: int
+    fields: Fields
+    body: bytes
+
+
+class _Result(msgspec.Struct, gc=False):
+    status_code: Any = None
+    headers: Any = None
+    body: Raw = Raw(b"{}")
+
+
+_decode_result = msgspec.json.Decoder(_Result).decode
+_decode_text = msgspec.json.Decoder(str).decode
+_JSON_FIELDS = Fields(JSON_TYPE, True)
+
+
+def read_result(result: Raw, overridden: frozenset[str]) -> Answer:
+    """
+    Read what a function returned.
+
+    @param overridden: Names of headers that give way to those of the listener.
+    """
+    try:
+        returned = _decode_result(result)
+    except msgspec.DecodeError:  # no object: the contract does not take a plain value for a body
+        returned = _Result()
+    status = 200 if returned.status_code is None else _status(returned.status_code)
+    if not returned.headers:
+        return Answer(status, _JSON_FIELDS, bytes(returned.body))
+    fields = read_fields(_pairs(returned.headers), overridden)
+    if not fields.has_type:
+        fields = Fields(JSON_TYPE + fields.lines, True, fields.length)
+        return Answer(status, fields, bytes(returned.body))
+    if returned.body == NULL:
+        return Answer(status, fields, b"")
+    body = bytes(returned.body)
+    return Answer(status, fields, _decode_text(body).encode() if body.startswith(b'"') else body)
+
+
+def _status(value: object) -> int:
+    if type(value) is not int or not 0 <= value < 2**64:
+        return 200
+    status = value % 65536
+    return status if 100 <= status <= 999 else 200
+
+
+def _pairs(headers: object) -> Iterable[tuple[str, str]]:
+    """Read both forms of headers: an object, or a list of lines, which may repeat a name."""
+    if isinstance(headers, dict):
+        return [(name, value) for name, value in headers.items() if isinstance(value, str)]
+    if isinstance(headers, list):
+        lines = [line.partition(":") for line in headers if isinstance(line, str) and ":" in line]
+        return [(name.strip(), value.strip()) for name, _, value in lines if name.strip()]
+    return ()
+
+
+def read_fields(pairs: Iterable[tuple[str, str]], overridden: frozenset[str]) -> Fields:
+    """Make lines of a function's headers.  One that is invalid, or would inject another one, is left out with a warning."""
+    lines: list[str] = []
+    has_type, length = False, None
+    for name, value in pairs:
+        lowered = name.lower()
+        if not _is_name(name) or not _is_value(value):
+            log.warn("a function's header {name!r} is left out: its name or value is invalid", name=name)
+        elif lowered in OURS:
+            if lowered == "content-length" and _is_length(value):
+                length = int(value)
+        elif lowered not in overridden:
+            has_type = has_type or lowered == "content-type"
+            lines.append(f"{lowered}: {value}\r\n")
+    return Fields("".join(lines).encode("utf-8", "replace"), has_type, length)
+
+
+def error_answer(status: int, code: str, message: str, error_id: str | None = None) -> Answer:
+    """Return an error in its envelope (A11)."""
+    error = {"code": code, "message": message}
+    if error_id is not None:
+        error["error_id"] = error_id
+    return Answer(status, _JSON_FIELDS, encode({"error": error}))
+
+
+def new_error_id() -> str:
+    """Return what the envelope and the log line have in common."""
+    return urandom(6).hex()
+
+
+NOT_FOUND = error_answer(404, "NOT_FOUND", "Not Found")
+TOO_LARGE = error_answer(413, "PAYLOAD_TOO_LARGE", "Request body too large")
+TOO_BUSY = error_answer(503, "TOO_MANY_REQUESTS", "Too many requests are in progress")
+
+
+def empty_answer(status: int, lines: bytes = b"") -> Answer:
+    """Return an answer without a body."""
+    return Answer(status, Fields(lines), b"")
