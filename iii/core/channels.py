@@ -13,12 +13,11 @@ from hashlib import blake2b
 from hmac import compare_digest
 from os import urandom
 from typing import Literal
-from uuid import UUID
 
 from twisted.internet.interfaces import IReactorTime
 
 from iii.core.errors import TooManyChannels
-from iii.core.ids import new_id
+from iii.core.ids import as_uuid, new_id
 from iii.interfaces import IChannelSocket
 
 DEFAULT_BUFFER, MAX_BUFFER = 64, 1024
@@ -157,7 +156,7 @@ class Channels:
 
     def key(self, channel_id: str) -> str:
         """The key of a channel, in the form of a UUID."""
-        return str(UUID(bytes=blake2b(channel_id.encode(), digest_size=16, key=self._secret).digest()))
+        return as_uuid(blake2b(channel_id.encode(), digest_size=16, key=self._secret).hexdigest())
 
     def ref(self, channel: Channel, direction: Direction) -> dict[str, str]:
         """What travels inside payloads and makes SDKs open an end (spec/worker-protocol.md, 13)."""

@@ -18,7 +18,7 @@ from msgspec import Raw
 
 from iii.core.errors import TriggerRefused
 from iii.interfaces import ITriggerProvider
-from iii.wire.messages import ABSENT, DEFAULT_NAMESPACE, NULL, ErrorBody
+from iii.wire.messages import ABSENT, DEFAULT_NAMESPACE, NULL, ErrorBody, value_of
 
 if TYPE_CHECKING:
     from iii.core.connections import Connection
@@ -309,4 +309,4 @@ class TriggerTable:
 
 def _canonical(payload: Raw) -> bytes:
     """The same bytes for equal JSON, whatever the order of members."""
-    return msgspec.json.encode(msgspec.json.decode(payload), order="sorted") if payload else b""
+    return msgspec.json.encode(value_of(payload), order="sorted") if payload else b""

@@ -202,6 +202,8 @@ Incoming = (
 )
 
 encode = msgspec.json.Encoder().encode
+value_of = msgspec.json.Decoder(float_hook=float).decode
+"""A payload as Python objects; a number beyond a double's range, which by itself would be an error, is infinite."""
 
 _decode = msgspec.json.Decoder(Incoming).decode
 _is_canonical_uuid = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch

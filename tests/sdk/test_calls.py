@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.sdk.client import RemoteError
 from tests.sdk.contract import OneSdk, PairOfSdks, on_each_pair, on_each_sdk
-from tests.sdk.environments import MIB
+from tests.sdk.environments import MIB, SDKS
 
 VALUES = {
     "text": 'grüße, 你好, 🙂 " \\ \u2028 \x00',
@@ -117,4 +117,15 @@ class PayloadContract(OneSdk):
         self.assertEqual(await self.client.call(self.worker.id("echo"), [1]), [1])
 
 
-globals().update(on_each_pair(CallsContract), **on_each_sdk(PayloadContract))
+class FragmentsContract(OneSdk):
+    async def test_fragments(self) -> None:
+        """What an SDK sends in fragments, because it is larger than 16 MiB, arrives; it takes as much in return."""
+        answer = await self.client.call(self.worker.id("echo"), {"text": "x" * 20 * MIB})
+        self.assertEqual(len(answer["text"]), 20 * MIB)
+
+
+FRAGMENTING = [sdk for sdk in SDKS if sdk.runtime == "python" and sdk.max_message_bytes == 64 * MIB]
+
+globals().update(
+    on_each_pair(CallsContract), **on_each_sdk(PayloadContract), **on_each_sdk(FragmentsContract, FRAGMENTING)
+)

@@ -13,6 +13,7 @@ from iii.core.errors import InvalidArguments, NotFound
 from iii.core.functions import BuiltinFunction, Caller, Function
 from iii.core.triggers import Trigger, TriggerTable
 from iii.modules.engine_functions.names import given, given_json, meant_namespace, names_of_owners
+from iii.wire.messages import value_of
 
 MAX_IDS = 32
 
@@ -171,32 +172,28 @@ class Functions:
 
 
 def _detail(function: Function, triggers: list[BoundTrigger]) -> FunctionDetail:
+    detail = FunctionDetail(**msgspec.structs.asdict(function_row(function)), registered_triggers=triggers)
     if isinstance(function, BuiltinFunction):
-        request, response = given(function.schema("input")), given(function.schema("output"))
+        detail.request_schema = given(function.schema("input"))
+        detail.response_schema = given(function.schema("output"))
     else:
-        registered = function.latest
-        request, response = given_json(registered.request_format), given_json(registered.response_format)
-    row = function_row(function)
-    return FunctionDetail(
-        **msgspec.structs.asdict(row),
-        request_schema=request,
-        response_schema=response,
-        registered_triggers=triggers,
-    )
+        detail.request_schema = given_json(function.latest.request_format)
+        detail.response_schema = given_json(function.latest.response_format)
+    return detail
 
 
 def is_internal(function: Function) -> bool:
     """Whether default listings leave a function out."""
     if function.id.startswith("engine::") and not function.id.startswith("engine::queue::"):
         return True
-    metadata = msgspec.json.decode(function.metadata) if function.metadata else None
+    metadata = value_of(function.metadata) if function.metadata else None
     return isinstance(metadata, dict) and metadata.get("internal") is True
 
 
 def ranked(functions: list[Function], needle: str) -> list[Function]:
     """
-    Keep the functions that match a search, best matches first: those whose id starts with it or has a C{::} segment equal
-    to it, then those whose id contains it, then those whose description does.
+    Keep the functions that match a search, best matches first: those whose id starts with it or has a C{::} segment
+    equal to it, then those whose id contains it, then those whose description does.
 
     @param needle: Case-folded.
     """

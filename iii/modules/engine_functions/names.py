@@ -1,4 +1,4 @@
-"""What introspection calls things: whose a function is, and which namespace a question means (spec/engine-functions.md)."""
+"""Whose name stands beside a function or a trigger type, and which namespace is meant (spec/engine-functions.md)."""
 
 from __future__ import annotations
 
@@ -45,15 +45,12 @@ def names_of_owners(function: Function) -> list[str]:
 
 def name_of_provider(type_id: str, provider: Provider) -> str:
     """The name under which a trigger type's provider is listed."""
-    if provider.connection is None:
-        name = OWNERS_OF_TYPES.get(type_id, provider.module)
-    else:
-        name = provider.connection.name
-    return name or first_segment(type_id)
+    worker = provider.connection
+    return (worker.name if worker else OWNERS_OF_TYPES.get(type_id, provider.module)) or first_segment(type_id)
 
 
 def meant_namespace(candidates: Collection[str], named: str | None) -> str | None:
-    """Of the namespaces that have something, the one that is meant: the one named; else C{default}; else the only one."""
+    """Of the namespaces that have what is asked for: the one that was named, else C{default}, else the only one."""
     if named is not None:
         return named if named in candidates else None
     if DEFAULT_NAMESPACE in candidates:
