@@ -12,9 +12,18 @@ import attrs
 
 
 class EngineError(Exception):
-    """Base of what a caller may be told."""
+    """
+    Base of what a caller may be told.
+
+    @cvar code: Its name on the wire.
+    @cvar text: What it says; the error's own members stand in braces.
+    """
 
     code: ClassVar[str] = "internal_error"
+    text: ClassVar[str] = ""
+
+    def __str__(self) -> str:
+        return self.text.format_map(attrs.asdict(self, recurse=False))  # type: ignore[misc]  # all of them are attrs
 
 
 @attrs.define(str=False)
@@ -64,9 +73,7 @@ class InvocationStopped(EngineError):
     """The callee's connection ended before it answered."""
 
     code: ClassVar[str] = "invocation_stopped"
-
-    def __str__(self) -> str:
-        return "Invocation stopped"
+    text: ClassVar[str] = "Invocation stopped"
 
 
 @attrs.define(str=False)
@@ -74,9 +81,7 @@ class ChannelSendFailed(EngineError):
     """The callee's connection was already closing."""
 
     code: ClassVar[str] = "channel_send_failed"
-
-    def __str__(self) -> str:
-        return "channel closed"
+    text: ClassVar[str] = "channel closed"
 
 
 @attrs.define(str=False)
@@ -84,10 +89,8 @@ class InvocationIdReused(EngineError):
     """The caller used the id of this call for another one before it was answered."""
 
     code: ClassVar[str] = "invocation_error"
+    text: ClassVar[str] = "invocation id {invocation_id} was used for another call before this one was answered"
     invocation_id: str
-
-    def __str__(self) -> str:
-        return f"invocation id {self.invocation_id} was used for another call before this one was answered"
 
 
 @attrs.define(str=False)
@@ -95,10 +98,8 @@ class MalformedResult(EngineError):
     """The callee's answer could not be read."""
 
     code: ClassVar[str] = "invocation_error"
+    text: ClassVar[str] = "the worker's answer could not be read: {detail}"
     detail: str
-
-    def __str__(self) -> str:
-        return f"the worker's answer could not be read: {self.detail}"
 
 
 @attrs.define(str=False)
@@ -106,10 +107,8 @@ class MalformedMessage(EngineError):
     """A frame could not be read, but the id of the call in it could."""
 
     code: ClassVar[str] = "malformed_message"
+    text: ClassVar[str] = "the message could not be read: {detail}"
     detail: str
-
-    def __str__(self) -> str:
-        return f"the message could not be read: {self.detail}"
 
 
 @attrs.define(str=False)
@@ -117,11 +116,9 @@ class CallTimedOut(EngineError):
     """The callee did not answer before the call's deadline."""
 
     code: ClassVar[str] = "TIMEOUT"
+    text: ClassVar[str] = "{function_id} did not answer within {seconds:g} s"
     function_id: str
     seconds: float
-
-    def __str__(self) -> str:
-        return f"{self.function_id} did not answer within {self.seconds:g} s"
 
 
 @attrs.define(str=False)
@@ -129,11 +126,9 @@ class WorkerOverloaded(EngineError):
     """The callee has too much to do already; trying later, or another replica, may help."""
 
     code: ClassVar[str] = "worker_overloaded"
+    text: ClassVar[str] = "worker {worker} takes no more calls now: {detail}"
     worker: str
     detail: str
-
-    def __str__(self) -> str:
-        return f"worker {self.worker} takes no more calls now: {self.detail}"
 
 
 @attrs.define(str=False)
@@ -141,11 +136,9 @@ class PayloadTooLarge(EngineError):
     """The callee's SDK would close its connection on a message of this size (spec/worker-protocol.md, 15)."""
 
     code: ClassVar[str] = "payload_too_large"
+    text: ClassVar[str] = "a message of {size} bytes exceeds the {limit} bytes that the worker can receive"
     size: int
     limit: int
-
-    def __str__(self) -> str:
-        return f"a message of {self.size} bytes exceeds the {self.limit} bytes that the worker can receive"
 
 
 @attrs.define(str=False)
@@ -153,9 +146,7 @@ class EngineStopping(EngineError):
     """The engine is being stopped and takes no new calls."""
 
     code: ClassVar[str] = "engine_stopping"
-
-    def __str__(self) -> str:
-        return "the engine is stopping"
+    text: ClassVar[str] = "the engine is stopping"
 
 
 @attrs.define(str=False)
@@ -163,13 +154,11 @@ class NoQueueProvider(EngineError):
     """A call asked to be enqueued, and nothing provides queues (spec/worker-protocol.md, 7.3)."""
 
     code: ClassVar[str] = "enqueue_error"
+    text: ClassVar[str] = (
+        "No queue provider is installed. Nothing provides `engine::queue::enqueue`; add one with "
+        "`iii worker add queue`. (underlying: {underlying})"
+    )
     underlying: str
-
-    def __str__(self) -> str:
-        return (
-            "No queue provider is installed. Nothing provides `engine::queue::enqueue`; add one with "
-            f"`iii worker add queue`. (underlying: {self.underlying})"
-        )
 
 
 @attrs.define(str=False)
@@ -177,11 +166,9 @@ class EnqueueFailed(EngineError):
     """The queue provider refused the message."""
 
     code: ClassVar[str] = "enqueue_error"
+    text: ClassVar[str] = "{provider_code}: {provider_message}"
     provider_code: str
     provider_message: str
-
-    def __str__(self) -> str:
-        return f"{self.provider_code}: {self.provider_message}"
 
 
 @attrs.define(str=False)
@@ -189,11 +176,9 @@ class InvalidInput(EngineError):
     """A built-in function was called with a payload that it cannot read."""
 
     code: ClassVar[str] = "deserialization_error"
+    text: ClassVar[str] = "Failed to deserialize input for {function_id}: {detail}"
     function_id: str
     detail: str
-
-    def __str__(self) -> str:
-        return f"Failed to deserialize input for {self.function_id}: {self.detail}"
 
 
 @attrs.define(str=False)
@@ -201,10 +186,8 @@ class TriggerRefused(EngineError):
     """The provider of a trigger type does not accept a binding; its text goes to whoever registered it."""
 
     code: ClassVar[str] = "trigger_registration_failed"
+    text: ClassVar[str] = "{reason}"
     reason: str
-
-    def __str__(self) -> str:
-        return self.reason
 
 
 @attrs.define(str=False)
@@ -212,11 +195,9 @@ class TooManyRegistrations(EngineError):
     """A connection registered more than one connection may."""
 
     code: ClassVar[str] = "too_many_registrations"
+    text: ClassVar[str] = "a connection may register at most {limit} {kind}"
     limit: int
     kind: str
-
-    def __str__(self) -> str:
-        return f"a connection may register at most {self.limit} {self.kind}"
 
 
 @attrs.define(str=False)
@@ -224,10 +205,8 @@ class TooManyTriggers(EngineError):
     """The bound on triggers that no connection owns is reached."""
 
     code: ClassVar[str] = "too_many_triggers"
+    text: ClassVar[str] = "at most {limit} triggers without an owner may exist at one time"
     limit: int
-
-    def __str__(self) -> str:
-        return f"at most {self.limit} triggers without an owner may exist at one time"
 
 
 @attrs.define(str=False)
@@ -235,10 +214,8 @@ class TooManyChannels(EngineError):
     """The bound on channels that exist at one time is reached."""
 
     code: ClassVar[str] = "too_many_channels"
+    text: ClassVar[str] = "at most {limit} channels may exist at one time"
     limit: int
-
-    def __str__(self) -> str:
-        return f"at most {self.limit} channels may exist at one time"
 
 
 @attrs.define(str=False)
@@ -246,10 +223,8 @@ class InvalidArguments(EngineError):
     """Arguments of an introspection function that exclude each other, are missing or too many."""
 
     code: ClassVar[str] = "INVALID_ARGUMENTS"
+    text: ClassVar[str] = "{reason}"
     reason: str
-
-    def __str__(self) -> str:
-        return self.reason
 
 
 @attrs.define(str=False)
@@ -257,10 +232,8 @@ class NotFound(EngineError):
     """What an introspection function was asked about does not exist."""
 
     code: ClassVar[str] = "NOT_FOUND"
+    text: ClassVar[str] = "{reason}"
     reason: str
-
-    def __str__(self) -> str:
-        return self.reason
 
 
 @attrs.define(str=False)
@@ -268,7 +241,5 @@ class InternalError(EngineError):
     """A defect of the engine; the log has the traceback under this id."""
 
     code: ClassVar[str] = "internal_error"
+    text: ClassVar[str] = "internal error {error_id}; see the engine's log"
     error_id: str
-
-    def __str__(self) -> str:
-        return f"internal error {self.error_id}; see the engine's log"

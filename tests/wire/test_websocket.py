@@ -9,24 +9,14 @@ from autobahn.twisted.websocket import WebSocketServerProtocol
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from iii.wire.outbox import Flusher
 from iii.wire.websocket import FastWebSocketServerFactory, FastWebSocketServerProtocol, header, unmask
+from tests.websockets import MASK, Transport, masked, request
 
-UPGRADE = (
-    b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-)
-MASK = b"\x11\x22\x33\x44"
+UPGRADE = request()
 MAX = 1000
-
-
-def masked(opcode: int, payload: bytes, mask: bytes = MASK) -> bytes:
-    """A client's frame."""
-    head = header(opcode, len(payload))
-    return bytes((head[0], head[1] | 0x80)) + head[2:] + mask + unmask(payload, mask)
 
 
 class Recorder(FastWebSocketServerProtocol):
@@ -43,21 +33,6 @@ class Recorder(FastWebSocketServerProtocol):
     def _dataReceived(self, data: bytes) -> None:
         self.slow += 1
         super()._dataReceived(data)
-
-
-class Transport(StringTransport):
-    aborted = False
-
-    def abortConnection(self) -> None:
-        self.aborted = True
-        self.disconnecting = True
-
-    def setTcpNoDelay(self, on: bool) -> None:
-        """Autobahn asks for it."""
-
-    def unregisterProducer(self) -> None:
-        """Without one nothing happens, as on a real connection."""
-        self.producer = None
 
 
 class WebSocketTestCase(SynchronousTestCase):

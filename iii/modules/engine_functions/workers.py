@@ -114,7 +114,11 @@ class Workers:
     def listing(self, wanted: WorkerFilter, caller: Caller) -> WorkerList:
         """C{engine::workers::list}."""
         needle = (wanted.search or "").casefold()
-        rows = [*self._module_rows(), *map(connection_row, self._engine.connections.values())]
+        of_modules = self._functions_of_modules()
+        rows = [self._module_row(module, of_modules[module.name]) for module in self._engine.modules]
+        for connection in self._engine.connections.values():
+            if connection.announcement is not None and connection.announcement.pid is not None:
+                rows.append(connection_row(connection))
         found = [
             row
             for row in rows
@@ -123,3 +127,111 @@ class Workers:
             and wanted.status in (None, row.status)
         ]
         return WorkerList(sorted(found, key=lambda row: (row.name or row.id, row.id)))
+
+    def info(self, asked: WorkerQuestion, caller: Caller) -> WorkerInfo:
+        """
+        C{engine::workers::info}.
+
+        @raise NotFound: Nobody has this name, or workers of several namespaces have.
+        """
+        worker = self._meant(asked)
+        return self._module(worker) if isinstance(worker, Module) else self._worker(worker)
+
+    def _module(self, module: Module) -> WorkerInfo:
+        functions = self._functions_of_modules()[module.name]
+        row = msgspec.structs.asdict(self._module_row(module, functions))
+        return self._info(
+            WorkerDetail(**row, internal=module.internal), functions, lambda provider: provider.module == module.name
+        )
+
+    def _worker(self, connection: Connection) -> WorkerInfo:
+        assert connection.announcement is not None and connection.namespace is not None
+        find = self._engine.functions.find
+        served = [find(connection.namespace, each) for each in sorted(connection.registrations.functions)]
+        detail = WorkerDetail(
+            **msgspec.structs.asdict(connection_row(connection)),
+            pid=given(connection.announcement.pid),
+            internal=False,
+        )
+        return self._info(
+            detail,
+            [function for function in served if function is not None],
+            lambda provider: provider.connection is connection,
+        )
+
+    def _info(
+        self, worker: WorkerDetail, functions: list[Function], provides: Callable[[Provider], bool]
+    ) -> WorkerInfo:
+        targets = {(function.namespace, function.id) for function in functions}
+        triggers = self._engine.triggers
+        return WorkerInfo(
+            worker,
+            [function_row(function, worker.name) for function in functions],
+            [type_row(key, provider) for key, provider in triggers.providers() if provides(provider)],
+            [self._triggers.row(each) for each in live_triggers(triggers) if each.target in targets],
+        )
+
+    def _meant(self, asked: WorkerQuestion) -> Module | Connection:
+        """Find the one with a name.  Modules come before workers, and of workers with one name the newest before others."""
+        found: dict[str, Module | Connection] = {}
+        for module in self._engine.modules:
+            if module.name == asked.name:
+                found.setdefault(DEFAULT_NAMESPACE, module)
+        for connection in reversed(self._engine.connections.values()):
+            if connection.name == asked.name and connection.namespace is not None:
+                found.setdefault(connection.namespace, connection)
+        namespace = meant_namespace(found, asked.namespace)
+        if namespace is not None:
+            return found[namespace]
+        where = f"connected in namespace(s): {', '.join(sorted(found))}."
+        if not found:
+            raise NotFound(f"Worker '{asked.name}' is not connected.")
+        if asked.namespace is not None:
+            raise NotFound(f"Worker '{asked.name}' is not connected in the requested namespace; it is {where}")
+        raise NotFound(f"Worker '{asked.name}' is ambiguous: it is {where} Pass `namespace` to disambiguate.")
+
+    def _functions_of_modules(self) -> dict[str, list[Function]]:
+        """What each module serves, by id."""
+        of_modules = defaultdict(list)
+        for function in self._engine.functions:
+            of_modules[function.module or ""].append(function)
+        return of_modules
+
+    def _module_row(self, module: Module, functions: list[Function]) -> WorkerRow:
+        return WorkerRow(
+            id=module.id,
+            name=module.name,
+            namespace=DEFAULT_NAMESPACE,
+            description=module.description,
+            runtime="engine",
+            version=__version__,
+            os=None,
+            status="available",
+            isolation="in-process",
+            ip_address=None,
+            function_count=len(functions),
+            functions=[function.id for function in functions],
+            connected_at_ms=int(self._started * 1000),
+            active_invocations=0,
+        )
+
+
+def connection_row(connection: Connection) -> WorkerRow:
+    """Describe a worker briefly."""
+    said = connection.announcement or Announcement()
+    return WorkerRow(
+        id=connection.id,
+        name=said.name,
+        namespace=connection.namespace or DEFAULT_NAMESPACE,
+        description=said.description,
+        runtime=said.runtime or "unknown",
+        version=said.version,
+        os=said.os,
+        status="connected",
+        isolation=said.isolation,
+        ip_address=connection.edge.address,
+        function_count=len(connection.registrations.functions),
+        functions=sorted(connection.registrations.functions),
+        connected_at_ms=int(connection.connected_at * 1000),
+        active_invocations=len(connection.made) + len(connection.pending),
+    )

@@ -223,6 +223,8 @@ class RequestReader:
             request.chunked = True
         elif "content-length" in headers:
             request.length = int(headers["content-length"])
+        if "expect" in headers and not self._complete and not request.http10:
+            request.expects_continue = headers["expect"].lower() == "100-continue"
         if not request.path.startswith("/") and request.path != "*":
             absolute = _absolute_form(request.path)
             if absolute is None:

@@ -13,7 +13,6 @@ from urllib.parse import unquote_plus
 import msgspec
 from msgspec import Raw
 
-from iii.core.channels import Channel
 from iii.modules.http.router import Route
 from iii.wire.messages import encode, nested_deeper
 
@@ -34,27 +33,24 @@ class Request:
     @ivar keep_alive: The client is ready to send another request on this connection.
     @ivar chunked: The body has no known length.
     @ivar length: Of the body, unless it is chunked.
+    @ivar expects_continue: The client waits for C{100 Continue} before it sends the body.
     """
 
-    __slots__ = ("chunked", "headers", "http10", "keep_alive", "length", "method", "path", "query")
+    __slots__ = ("chunked", "expects_continue", "headers", "http10", "keep_alive", "length", "method", "path", "query")
 
     def __init__(self, method: str, target: str, headers: dict[str, str]) -> None:
         if "#" in target:
             target = target.partition("#")[0]
         self.method, self.headers = method, headers
         self.path, _, self.query = target.partition("?")
-        self.http10 = self.chunked = False
+        self.http10 = self.chunked = self.expects_continue = False
         self.keep_alive = True
         self.length = 0
 
     @property
-    def expects_continue(self) -> bool:
-        """The client waits for C{100 Continue} before it sends the body."""
-        return (
-            (self.chunked or self.length > 0)
-            and not self.http10
-            and self.headers.get("expect", "").lower() == "100-continue"
-        )
+    def has_body(self) -> bool:
+        """Bytes of a body follow the head."""
+        return self.length > 0 or self.chunked
 
     @property
     def is_json(self) -> bool:
@@ -117,19 +113,19 @@ def fixed_members(method: str, path: str) -> bytes:
 
 
 def request_object(
-    route: Route, values: Sequence[str], request: Request, body: bytes, uploads: Channel, replies: Channel
+    route: Route, values: Sequence[str], request: Request, body: bytes, uploads: tuple[str, str], replies: tuple[str, str]
 ) -> Raw:
     """
     Return what the handler is called with.
 
     @param values: Of the route's parameters.
     @param body: JSON.
-    @param uploads: The channel C{request_body}.
-    @param replies: The channel C{response}.
+    @param uploads: Id and key of the channel C{request_body}.
+    @param replies: Likewise of the channel C{response}.
     """
     channels = (
-        f',"request_body":{{"channel_id":"{uploads.id}","access_key":"{uploads.key}","direction":"read"}}'
-        f',"response":{{"channel_id":"{replies.id}","access_key":"{replies.key}","direction":"write"}}}}'
+        f',"request_body":{{"channel_id":"{uploads[0]}","access_key":"{uploads[1]}","direction":"read"}}'
+        f',"response":{{"channel_id":"{replies[0]}","access_key":"{replies[1]}","direction":"write"}}}}'
     )
     return Raw(
         b"".join(

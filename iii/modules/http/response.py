@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from email.utils import formatdate
-from http import HTTPStatus
 from os import urandom
 from typing import Any
 
@@ -22,34 +20,14 @@ from iii.wire.messages import NULL, encode
 
 log = Logger()
 
-JSON_TYPE = b"content-type: application/json\r\n"
-CLOSE = b"connection: close\r\n"
-KEEP_ALIVE = b"connection: keep-alive\r\n"
-CHUNKED = b"transfer-encoding: chunked\r\n"
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-
 OURS = frozenset(
     {"connection", "content-length", "date", "keep-alive", "proxy-connection", "trailer", "transfer-encoding", "upgrade"}
 )
 """Headers that are the connection's to set, not the function's."""
 
-_phrases = {status.value: status.phrase for status in HTTPStatus}
-STATUS_LINES = [f"HTTP/1.1 {status:03} {_phrases.get(status, '')}\r\n".encode() for status in range(1000)]
-"""By status."""
-
 _is_name = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
 _is_value = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*").fullmatch
 _is_length = re.compile(r"[0-9]{1,18}").fullmatch
-
-
-def date_line(seconds: float) -> bytes:
-    """Return the header C{date} and the end of the head."""
-    return f"date: {formatdate(seconds, usegmt=True)}\r\n\r\n".encode()
-
-
-def has_no_body(status: int, method: str) -> bool:
-    """Whether a response ends with its head (RFC 9112, 6.3)."""
-    return status in (204, 304) or status < 200 or method == "HEAD"
 
 
 class Fields(msgspec.Struct, frozen=True, gc=False):
@@ -82,7 +60,8 @@ class _Result(msgspec.Struct, gc=False):
 
 _decode_result = msgspec.json.Decoder(_Result).decode
 _decode_text = msgspec.json.Decoder(str).decode
-_JSON_FIELDS = Fields(JSON_TYPE, True)
+_JSON_TYPE = b"content-type: application/json\r\n"
+_JSON_FIELDS = Fields(_JSON_TYPE, True)
 
 
 def read_result(result: Raw, overridden: frozenset[str]) -> Answer:
@@ -100,7 +79,7 @@ def read_result(result: Raw, overridden: frozenset[str]) -> Answer:
         return Answer(status, _JSON_FIELDS, bytes(returned.body))
     fields = read_fields(_pairs(returned.headers), overridden)
     if not fields.has_type:
-        fields = Fields(JSON_TYPE + fields.lines, True, fields.length)
+        fields = Fields(_JSON_TYPE + fields.lines, True, fields.length)
         return Answer(status, fields, bytes(returned.body))
     if returned.body == NULL:
         return Answer(status, fields, b"")

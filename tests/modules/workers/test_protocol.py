@@ -7,10 +7,8 @@ from typing import Any
 
 import attrs
 from msgspec import Raw
-from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -21,55 +19,7 @@ from iii.interfaces import IChannelSocket, IConnection
 from iii.modules.workers.channel import ChannelEnd
 from iii.modules.workers.listener import SERVICE_RESTART, SILENT_SECONDS, WorkerFactory
 from iii.wire.outbox import Flusher
-from iii.wire.websocket import header, unmask
-
-PEER = IPv4Address("TCP", "192.0.2.7", 50000)
-MASK = b"\x11\x22\x33\x44"
-
-
-def request(target: str = "/", *extra: str, method: str = "GET", version: str = "HTTP/1.1") -> bytes:
-    """The head of a handshake."""
-    lines = [
-        f"{method} {target} {version}",
-        "Host: localhost:49134",
-        "Upgrade: websocket",
-        "Connection: Upgrade",
-        "Sec-WebSocket-Version: 13",
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-        *extra,
-    ]
-    return "\r\n".join(lines).encode() + b"\r\n\r\n"
-
-
-def masked(opcode: int, payload: bytes) -> bytes:
-    head = header(opcode, len(payload))
-    return bytes((head[0], head[1] | 0x80)) + head[2:] + MASK + unmask(payload, MASK)
-
-
-class Transport(StringTransport):
-    """A connection in memory."""
-
-    aborted = False
-
-    def __init__(self) -> None:
-        super().__init__(peerAddress=PEER)
-        self.options: list[tuple[int, int, int]] = []
-
-    def setTcpNoDelay(self, on: bool) -> None: ...
-
-    def setTcpKeepAlive(self, on: bool) -> None: ...
-
-    def getHandle(self) -> Transport:
-        return self
-
-    def setsockopt(self, level: int, option: int, value: int) -> None:
-        self.options.append((level, option, value))
-
-    def unregisterProducer(self) -> None:
-        self.producer = None
-
-    def abortConnection(self) -> None:
-        self.aborted = True
+from tests.websockets import PEER, Transport, masked, request
 
 
 @attrs.define
@@ -121,13 +71,13 @@ class WorkerPortTestCase(SynchronousTestCase):
             ping_interval=20,
         )
 
-    def connect(self, head: bytes = request()) -> Client:  # noqa: B008
+    def connect(self, head: bytes = request()) -> Client:
         client = Client(self.factory.buildProtocol(PEER), Transport(), self.clock)
         client.protocol.makeConnection(client.transport)
         client.protocol.dataReceived(head)
         return client
 
-    def upgraded(self, head: bytes = request()) -> Client:  # noqa: B008
+    def upgraded(self, head: bytes = request()) -> Client:
         client = self.connect(head)
         value = client.transport.value()
         self.assertTrue(value.startswith(b"HTTP/1.1 101 "), value)

@@ -1,0 +1,127 @@
+"""
+C{engine::register_trigger} and C{engine::unregister_trigger}: triggers that outlive the worker that asked for them, and
+end with the engine (spec/engine-functions.md, 5).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Raw
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from iii.core.engine import Engine
+from iii.core.errors import TooManyTriggers, TriggerRefused
+from iii.core.functions import Caller
+from iii.core.ids import new_id
+from iii.core.triggers import Trigger
+from iii.wire.messages import ABSENT, NULL, ErrorBody, is_null
+
+PATIENCE = 10.0
+"""Seconds that a worker has to say whether it takes a trigger of a type that it provides; silence is consent."""
+
+
+class NewTrigger(msgspec.Struct):
+    """What shall call which function."""
+
+    trigger_type: str
+    function_id: Annotated[str, Meta(description="in namespace `default`; it need not exist yet")]
+    config: Annotated[Raw, Meta(description="what the trigger type asks for")] = NULL
+    metadata: Annotated[Raw, Meta(description="given to the function beside each payload")] = ABSENT
+    trigger_namespace: Annotated[str | None, Meta(description="of the type's provider; `default` without one")] = None
+
+
+class Registered(msgspec.Struct):
+    """The trigger's id, for C{engine::unregister_trigger}."""
+
+    id: str
+
+
+class OldTrigger(msgspec.Struct):
+    """Which trigger to end; its type need not be given."""
+
+    id: str
+    trigger_type: str | None = None
+
+
+class Removed(msgspec.Struct):
+    """Whether there was such a trigger."""
+
+    removed: bool
+
+
+class TriggerRegistration:
+    """Makes and ends triggers on request."""
+
+    log = Logger()
+
+    def __init__(self, engine: Engine, clock: IReactorTime) -> None:
+        self._engine, self._clock = engine, clock
+        self._unanswered: dict[str, Deferred[ErrorBody | None]] = {}  # bounded as the triggers themselves are
+
+    async def register(self, wanted: NewTrigger, caller: Caller) -> Registered:
+        """
+        C{engine::register_trigger}.
+
+        @raise TriggerRefused: The type's provider does not accept it; nothing is stored.
+        @raise TooManyTriggers: The engine's limit is reached.
+        """
+        engine = self._engine
+        limit = engine.limits.ownerless_triggers
+        if engine.triggers.ownerless >= limit:
+            raise TooManyTriggers(limit)
+        trigger = Trigger(
+            id=new_id(),
+            trigger_type=wanted.trigger_type,
+            function_id=wanted.function_id,
+            config=NULL if is_null(wanted.config) else wanted.config.copy(),
+            metadata=ABSENT if is_null(wanted.metadata) else wanted.metadata.copy(),
+            trigger_namespace=wanted.trigger_namespace,
+            report=self._answered,
+        )
+        engine.triggers.register(trigger)
+        if trigger.binding is not None:
+            provider = engine.triggers.provider(trigger.binding.provider_key)
+            if provider is not None and provider.connection is not None:
+                await self._accepted(trigger)
+        return Registered(trigger.id)
+
+    async def _accepted(self, trigger: Trigger) -> None:
+        """Wait until a worker has said that it takes a trigger, or has been silent for long enough."""
+        waiting = self._unanswered[trigger.id] = Deferred()
+        silence = self._clock.callLater(PATIENCE, self._settle, trigger.id, None)
+        error = await waiting
+        if silence.active():
+            silence.cancel()
+        if error is not None:
+            if self._engine.triggers.find(trigger.id) is trigger:
+                self._engine.triggers.remove(trigger)
+            raise TriggerRefused(f"{error.code}: {error.message}")
+
+    def _answered(self, trigger: Trigger, error: ErrorBody | None) -> None:
+        """The type's provider has answered, in time or later: it may come when the trigger has long been registered."""
+        if trigger.id in self._unanswered:
+            self._settle(trigger.id, error)
+        elif error is not None:
+            self.log.warn(
+                "trigger {id} of type {type} is parked, its provider refuses it: {code}: {message}",
+                id=trigger.id, type=trigger.trigger_type, code=error.code, message=error.message,
+            )  # fmt: skip
+
+    def _settle(self, trigger_id: str, error: ErrorBody | None) -> None:
+        self._unanswered.pop(trigger_id).callback(error)
+
+    def stop(self) -> None:
+        """Wait for nobody any more."""
+        for trigger_id in list(self._unanswered):
+            self._settle(trigger_id, None)
+
+    def unregister(self, which: OldTrigger, caller: Caller) -> Removed:
+        """C{engine::unregister_trigger}: end a trigger, whoever owns it and whether it fires or not."""
+        trigger = self._engine.triggers.find(which.id)
+        if trigger is not None:
+            self._engine.remove_trigger(trigger)
+        return Removed(trigger is not None)

@@ -1,0 +1,58 @@
+"""What tests of WebSockets share: a handshake, a client's frames, a connection in memory."""
+
+from __future__ import annotations
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.testing import StringTransport
+
+from iii.wire.websocket import header, unmask
+
+PEER = IPv4Address("TCP", "192.0.2.7", 50000)
+MASK = b"\x11\x22\x33\x44"
+
+
+def request(target: str = "/", *extra: str, method: str = "GET", version: str = "HTTP/1.1") -> bytes:
+    """The head of a handshake."""
+    lines = [
+        f"{method} {target} {version}",
+        "Host: localhost:49134",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        *extra,
+    ]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n"
+
+
+def masked(opcode: int, payload: bytes, mask: bytes = MASK) -> bytes:
+    """A client's frame."""
+    head = header(opcode, len(payload))
+    return bytes((head[0], head[1] | 0x80)) + head[2:] + mask + unmask(payload, mask)
+
+
+class Transport(StringTransport):
+    """A connection in memory, as lenient as a real one."""
+
+    aborted = False
+
+    def __init__(self) -> None:
+        super().__init__(peerAddress=PEER)
+        self.options: list[tuple[int, int, int]] = []
+
+    def setTcpNoDelay(self, on: bool) -> None: ...
+
+    def setTcpKeepAlive(self, on: bool) -> None: ...
+
+    def getHandle(self) -> Transport:
+        return self
+
+    def setsockopt(self, level: int, option: int, value: int) -> None:
+        self.options.append((level, option, value))
+
+    def unregisterProducer(self) -> None:
+        self.producer = None
+
+    def abortConnection(self) -> None:
+        self.aborted = True
+        self.disconnecting = True
