@@ -94,7 +94,7 @@ def notes(settings: Settings) -> list[str]:
     ]
     if settings.unavailable:
         names = ", ".join(entry.name for entry in settings.unavailable)
-        lines.append(f"not available yet, although configured: {names}")
+        lines.append(f"not available in this version yet: {names}")
     return [*lines, *settings.warnings]
 
 

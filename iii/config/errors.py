@@ -8,6 +8,8 @@ from operator import itemgetter
 
 import attrs
 
+MAX_SHOWN = 50
+
 Keys = tuple[str | int, ...]
 """The way from the root of a document to one value: keys of mappings and indexes of lists."""
 
@@ -17,7 +19,7 @@ class ConfigError(Exception):
     The configuration cannot be used.  The text is meant for whoever wrote the file: one line for each problem, each
     with file, line, key, what is wrong, and what is allowed.  It never contains a value that could be a secret.
 
-    @ivar problems: The lines.
+    @ivar problems: The lines; the text has the first of them, and the number of the others.
     """
 
     def __init__(self, *problems: str) -> None:
@@ -25,7 +27,10 @@ class ConfigError(Exception):
         self.problems = problems
 
     def __str__(self) -> str:
-        return "\n".join(self.problems)
+        lines = list(self.problems[:MAX_SHOWN])
+        if len(self.problems) > MAX_SHOWN:
+            lines.append(f"and {len(self.problems) - MAX_SHOWN} more")
+        return "\n".join(lines)
 
 
 @attrs.frozen

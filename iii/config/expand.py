@@ -54,7 +54,7 @@ def expand(text: str, environ: Mapping[str, str], source: str) -> Expanded:
     """
     pieces: list[tuple[str, str]] = []          # (what the file says, what it becomes)
     unset: list[str] = []
-    quote, done, position = "", 0, 0
+    quote, line, done, position = "", 1, 0, 0
     end = text.rfind("}") + 1                   # no variable after it; so a lone "${" never searches to the end in vain
     while token := _TOKEN.search(text, position, end):
         position = token.end()
@@ -65,16 +65,16 @@ def expand(text: str, environ: Mapping[str, str], source: str) -> Expanded:
             case "quote" if quote in ("", token[0]):
                 quote = "" if quote else token[0]
             case "break":
-                quote = ""
+                quote, line = "", line + 1
             case "variable":
                 value = _value(token["name"], token["default"], environ)
                 if value is None:
-                    line = len(_BREAK.findall(text, 0, token.start())) + 1
                     unset.append(located(source, line, _unset(shown(token["name"]))))
-                    continue
-                literal = text[done : token.start()]
-                pieces += (literal, literal), (token[0], value)
-                done = position
+                else:
+                    literal = text[done : token.start()]
+                    pieces += (literal, literal), (token[0], value)
+                    done = position
+                line += len(_BREAK.findall(token[0]))
     if unset:
         raise ConfigError(*unset)
     pieces.append((text[done:], text[done:]))

@@ -39,8 +39,6 @@ _ADAPTERS = {
     "KvCronAdapter": "kv",
     "RedisCronAdapter": "redis",
 }
-
-
 _OLD_KEYS = {"iii-observability": {"log_level": "level"}}
 """Keys of blocks that are still accepted under their old names, in both dialects."""
 

@@ -11,6 +11,7 @@ from typing import ClassVar
 import attrs
 
 
+@attrs.define(str=False)
 class EngineError(Exception):
     """
     Base of what a caller may be told.
@@ -23,7 +24,7 @@ class EngineError(Exception):
     text: ClassVar[str] = ""
 
     def __str__(self) -> str:
-        return self.text.format_map(attrs.asdict(self, recurse=False))  # type: ignore[misc]  # all of them are attrs
+        return self.text.format_map(attrs.asdict(self, recurse=False))
 
 
 @attrs.define(str=False)

@@ -73,9 +73,14 @@ class BuiltinFunction:
         self._encode = msgspec.json.Encoder().encode
 
     def schema(self, which: str) -> dict[str, Any] | None:
-        """The generated JSON schema of C{"input"} or C{"output"}; C{None} where any JSON may come."""
+        """The generated JSON schema (draft 7) of C{"input"} or C{"output"}; C{None} where any JSON may come."""
         kind = getattr(self.declaration, which)
-        return None if kind is None else msgspec.json.schema(kind)
+        if kind is None:
+            return None
+        (root,), parts = msgspec.json.schema_components([kind], ref_template="#/definitions/{name}")
+        if "$ref" in root:  # readers look for the properties at the top
+            root = parts.pop(root["$ref"].rpartition("/")[2])
+        return {**root, "definitions": parts} if parts else root
 
     def call(self, call: Call, data: Raw, caller: Caller) -> None:
         """Run the handler and end the call with what it returns, now or later."""

@@ -21,24 +21,18 @@ class Telemetry(msgspec.Struct, omit_defaults=True):
 
 
 class Announcement(msgspec.Struct, omit_defaults=True):
-    """
-    The payload of C{engine::workers::register}.
+    """What a worker says about itself."""
 
-    @ivar runtime: The SDK's language; likewise C{version} is the SDK's.
-    @ivar pid: Of the worker's process; decides whether C{engine::workers::list} shows it.
-    @ivar features: What its SDK understands beyond the core protocol.
-    """
-
-    runtime: str | None = None
+    runtime: str | None = None  # the SDK's language, and its version
     version: str | None = None
     name: str | None = None
     description: str | None = None
     os: str | None = None
-    pid: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] | None = None
+    pid: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] | None = None  # without one, engine::workers::list is silent
     isolation: str | None = None
     namespace: str | None = None
     telemetry: Telemetry | None = None
-    features: list[str] | None = None
+    features: list[str] | None = None  # what its SDK understands beyond the core protocol
 
     def __post_init__(self) -> None:
         self.name, self.description = _clean(self.name), _clean(self.description)

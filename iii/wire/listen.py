@@ -52,6 +52,7 @@ def listen(
     @param port: 0 takes any free one.
     @raise CannotListen: The port is taken or not allowed, or the certificate cannot be read.
     """
+    factory.noisy = False  # whoever listens says so
     try:
         if tls is None:
             return reactor.listenTCP(port, factory, backlog=BACKLOG, interface=host)

@@ -63,6 +63,10 @@ class ExpandTests(SynchronousTestCase):
             "c.yaml:5: environment variable X is not set; set it, or write ${X:default}",
         )
 
+    def test_unset_line(self) -> None:
+        """The line is that of the file, after comments and variables which span lines."""
+        self.assertEqual(self.refused("# a\n${LINES}${A\n:\n} # ${X}\n ${X}").partition(": ")[0], "c.yaml:5")
+
     def test_unset_strange_name(self) -> None:
         """A name that is none is shown on one line."""
         self.assertEqual(

@@ -1,29 +1,21 @@
-"""Tests for L{iii.config.load} and L{iii.config.entries}: whole files."""
+"""Tests for L{iii.config.load}: whole files, the settings of the engine, and what is refused."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from pathlib import Path
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from msgspec import Struct
-from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from iii.config import ConfigError, Settings, default_settings, from_text, load
 from iii.config.blocks.listeners import HttpSettings, WorkerManagerSettings
-from iii.config.blocks.outside import BridgeSettings, ExecSettings
-from iii.config.blocks.queue import QueueConfig, QueueSettings
-from iii.config.modules import MODULES, NAMES
+from iii.config.blocks.outside import BridgeSettings
 from iii.config.parts import Tls
-from iii.config.settings import ApiSettings, EngineSettings, ModuleEntry
+from iii.config.settings import ApiSettings, EngineSettings
 from iii.core.limits import Limits
+from tests.config.test_entries import ALWAYS
 from tests.config.test_legacy import blocks
-
-ALWAYS = ["iii-worker-manager", "iii-engine-functions", "configuration", "iii-observability", "iii-queue"]
 
 
 def read(text: str, **environ: str) -> Settings:
@@ -111,122 +103,6 @@ class EngineTests(SynchronousTestCase):
         text = "workers: [name: iii-bridge]"
         self.assertEqual(blocks(read(text))["iii-bridge"], BridgeSettings(url="ws://127.0.0.1:49134"))
         self.assertEqual(blocks(read(text, III_URL="ws://h"))["iii-bridge"], BridgeSettings(url="ws://h"))
-
-
-class ModuleTests(SynchronousTestCase):
-    def names(self, text: str) -> list[str]:
-        """Return what runs, the entries of the file first."""
-        settings = read(text)
-        return [entry.name for entry in (*settings.modules, *settings.unavailable)]
-
-    def test_empty(self) -> None:
-        """An empty file runs what always runs; C{workers} with nothing after it is an empty list."""
-        for text in ("", "{}", "workers:", "workers: []\nmodules:\n"):
-            self.assertEqual(sorted(self.names(text)), sorted(ALWAYS))
-
-    def test_order(self) -> None:
-        """C{workers} come before C{modules}, both in order, then what always runs."""
-        settings = read("modules: [name: iii-http]\nworkers: [name: iii-engine-functions]")
-        self.assertEqual(
-            [entry.name for entry in settings.modules], ["iii-engine-functions", "iii-http", "iii-worker-manager"]
-        )
-
-    def test_unavailable(self) -> None:
-        """What this version does not have yet is checked, and kept apart."""
-        settings = default_settings({})
-        self.assertTrue(all(MODULES[entry.module].available for entry in settings.modules))
-        self.assertFalse(any(MODULES[entry.module].available for entry in settings.unavailable))
-        for name in MODULES:
-            self.assertRaises(ConfigError, read, f"workers: [{{name: {name}, config: []}}]")
-
-    def test_alias(self) -> None:
-        """An alias names the module, and stays the name of the entry."""
-        entry = read("workers: [{name: http, config: {port: 1}}]").modules[0]
-        self.assertEqual(entry, ModuleEntry(name="http", module="iii-http", settings=HttpSettings(port=1)))
-
-    def test_several(self) -> None:
-        """Entries of one name are numbered; what follows a C{#} in the file is kept."""
-        text = "workers: [{name: iii-worker-manager}, {name: iii-worker-manager, config: {port: 1}}, {name: http#a}]"
-        found = blocks(read(text))
-        self.assertEqual(found["iii-worker-manager#1"], WorkerManagerSettings(port=1))
-        self.assertEqual(found["http#a"], HttpSettings())
-
-    def test_queue_disabled(self) -> None:
-        """The queue can be left to another provider."""
-        self.assertNotIn("iii-queue", self.names("workers: [{name: iii-queue, config: {enabled: false}}]"))
-
-    def test_default_queue(self) -> None:
-        """A queue called C{default} always exists; one that is configured stays."""
-        text = "workers: [{name: queue, config: {queue_configs: {%s}}}]"
-        found = blocks(read(text % "a: ")).get("queue")
-        self.assertEqual(found, QueueSettings(queue_configs={"a": QueueConfig(), "default": QueueConfig()}))
-        found = blocks(read(text % "default: {concurrency: 1}")).get("queue")
-        self.assertEqual(found, QueueSettings(queue_configs={"default": QueueConfig(concurrency=1)}))
-
-    def test_telemetry(self) -> None:
-        """C{iii-telemetry} is accepted, and nothing of it runs."""
-        self.assertNotIn("iii-telemetry", self.names("workers: [{name: iii-telemetry, config: {api_key: x}}]"))
-
-    def test_ignored(self) -> None:
-        """What is ignored is a warning: keys of access rules and of adapters, and of what has no keys."""
-        settings = read(
-            "workers:\n"
-            "- name: iii-worker-manager\n  config: {rbac: {x: 1}}\n"
-            "- name: iii-engine-functions\n  config: {y: 1}\n"
-            "- name: iii-state\n  type: engine\n  config: {adapter: {name: kv, config: {file_pat: z}}}"
-        )
-        self.assertEqual(
-            [re.sub(r" Known .*", "", warning) for warning in settings.warnings],
-            [
-                "c.yaml:3: iii-worker-manager: config.rbac.x: unknown key, ignored.",
-                "c.yaml:5: iii-engine-functions: config.y: unknown key, ignored, there are none here.",
-                "c.yaml:8: iii-state: config.adapter.config.file_pat: unknown key, ignored, did you mean file_path?",
-            ],
-        )
-
-    def test_every_module(self) -> None:
-        """Every name can be listed, with its settings left out, null or empty."""
-        for name in NAMES.keys() - {"iii-exec"}:
-            for config in ("", "config: ", "config: {}"):
-                read(f"workers: [{{name: {name}, {config}}}]")
-        found = blocks(read("workers: [{name: iii-exec, config: {exec: [a, b]}}]"))
-        self.assertEqual(found["iii-exec"], ExecSettings(exec=("a", "b")))
-
-    def test_sdk_fixture(self) -> None:
-        """The keys which the test fixtures of the SDKs use are accepted without a warning."""
-        settings = read(
-            """
-            workers:
-              - name: iii-worker-manager
-                config: {port: 49199}
-              - name: iii-worker-manager
-                config:
-                  port: 49135
-                  middleware_function_id: test::rbac-worker::middleware
-                  rbac:
-                    auth_function_id: test::rbac-worker::auth
-                    expose_functions:
-                      - match("engine::*")
-                      - match: "test::ew::*"
-                      - metadata: {ew: true, name: match("a*")}
-              - name: iii-http
-                config:
-                  host: 127.0.0.1
-                  port: ${P:3199}
-                  cors: {allowed_origins: ["*"], allowed_methods: [GET, POST]}
-              - name: iii-state
-                config: {adapter: {name: bridge, config: {bridge_url: "ws://localhost:49198"}}}
-              - name: iii-observability
-                config:
-                  enabled: ${OTEL_ENABLED:true}
-                  exporter: ${OTEL_EXPORTER_TYPE:memory}
-                  sampling_ratio: 1.0
-                  memory_max_spans: ${OTEL_MEMORY_MAX_SPANS:10000}
-              - name: iii-http-functions
-                config: {security: {url_allowlist: [localhost], block_private_ips: false, require_https: false}}
-            """
-        )
-        self.assertEqual(settings.warnings, ())
 
 
 class RefusalTests(SynchronousTestCase):
@@ -347,7 +223,7 @@ class RefusalTests(SynchronousTestCase):
 
 class FileTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.path = self.mktemp()
+        self.path: str = self.mktemp()
 
     def write(self, content: bytes) -> str:
         Path(self.path).write_bytes(content)
@@ -402,88 +278,3 @@ class FileTests(SynchronousTestCase):
             sorted([*ALWAYS, "iii-http", "iii-stream", "iii-state", "iii-pubsub", "iii-cron"]),
         )
         self.assertEqual({entry.settings.host for entry in settings.modules if hasattr(entry.settings, "host")}, {"h"})
-
-
-class SampleTests(SynchronousTestCase):
-    """The configuration of C{make run}."""
-
-    def setUp(self) -> None:
-        self.text = (Path(__file__).parents[2] / "etc/iii/config.yaml").read_text()
-
-    def read(self, text: str) -> Settings:
-        return from_text(text, "config.yaml", {})
-
-    def test_as_it_is(self) -> None:
-        """It runs the listeners for workers and HTTP, on loopback, with the defaults of everything."""
-        settings = self.read(self.text)
-        self.assertEqual(settings.engine, self.read("").engine)
-        found = blocks(settings)
-        self.assertEqual(found["iii-worker-manager"], WorkerManagerSettings())
-        self.assertEqual(found["iii-http"], HttpSettings())
-        self.assertEqual(settings.warnings, ())
-
-    def test_defaults(self) -> None:
-        """It shows every key of the engine and of these listeners, and the defaults that it shows are the defaults."""
-        shown = re.sub(r"^( *)# (( *)[a-z_]+:.*)$", r"\1\2", self.text, flags=re.MULTILINE)
-        settings = self.read(shown)
-        tls = Tls(certificate=Path("/etc/iii/tls.crt"), key=Path("/etc/iii/tls.key"))
-        default = self.read("engine: {tls: {certificate: /etc/iii/tls.crt, key: /etc/iii/tls.key}}").engine
-        self.assertEqual(settings.engine, default)
-        found = blocks(settings)
-        self.assertEqual(found["iii-worker-manager"], replace(WorkerManagerSettings(), tls=tls))
-        self.assertEqual(found["iii-http"], replace(HttpSettings(), tls=tls))
-        self.assertEqual(settings.registration_namespace_grace_ms, 5000)
-        structs: list[type[Struct]] = [EngineSettings, ApiSettings, Limits, WorkerManagerSettings, HttpSettings]
-        for key in {key for struct in structs for key in struct.__struct_fields__}:
-            self.assertRegex(shown, rf"\n +{key}:")
-
-
-PIECES = """
-workers:|modules:|engine:|port: 1|name: iii-http|name: queue|config:|class: m::StateModule|adapter:|queue_configs:|rbac:
-tls:|limits:|{|}|[|]|, |: |- |? |  |    |${X:1}|${A}|#|'|"|&a |*a|!!int |---|%YAML 1.2|1|true|~|0.5
-"""
-KEYS = """
-workers modules port engine name class config image adapter api tls rbac limits queue_configs expose_functions match
-metadata cors alerts action type
-"""
-
-
-class PropertyTests(SynchronousTestCase):
-    def check(self, text: str) -> None:
-        try:
-            read(text, A="x: 1")
-        except ConfigError as error:
-            self.assertTrue(error.problems)
-
-    @settings(deadline=None)
-    @given(st.text())
-    def test_any_text(self, text: str) -> None:
-        """Any text is a configuration or is refused with a L{ConfigError}; there is no third."""
-        self.check(text)
-
-    @settings(deadline=None)
-    @given(st.lists(st.sampled_from(["\n", "\t", *re.split(r"[|\n]", PIECES)])).map("".join))
-    def test_any_pieces(self, text: str) -> None:
-        """So is what is made of pieces of a configuration."""
-        self.check(text)
-
-    @settings(deadline=None)
-    @given(
-        st.recursive(
-            st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-            lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(KEYS.split()), inner),
-        ),
-        st.sampled_from(["%s", "{engine: %s}", "{workers: [{name: iii-queue, config: %s}]}", "{workers: [%s]}"]),
-    )
-    def test_any_values(self, value: object, frame: str) -> None:
-        """So are values of any kinds, where settings are expected."""
-        self.check(frame.replace("%s", flow(value)))
-
-
-def flow(value: object) -> str:
-    """Write a value as YAML in flow style."""
-    if isinstance(value, list):
-        return "[" + ", ".join(map(flow, value)) + "]"
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {flow(item)}" for key, item in value.items()) + "}"
-    return json.dumps(value)

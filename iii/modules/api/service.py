@@ -8,7 +8,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
-from twisted.web.server import Site
+from twisted.web.server import Request, Site
 
 from iii.config.settings import DEFAULT_API_PORT, ApiSettings
 from iii.core.engine import Engine
@@ -24,6 +24,13 @@ class Readiness(Protocol):
     ready: bool
 
 
+class QuietSite(Site):
+    """A site without an access log: health checks would fill it."""
+
+    def log(self, request: Request) -> None:
+        """Say nothing."""
+
+
 class ApiService(Service):
     """Serves health, readiness and metrics, from the first moment to the last."""
 
@@ -34,7 +41,7 @@ class ApiService(Service):
     ) -> None:
         self._settings, self._reactor = settings, reactor
         api = Api(lambda: {"engine": tree.ready, "accepting": not engine.stopping}, registry(engine), token)
-        self._site = Site(api.app.resource())
+        self._site = QuietSite(api.app.resource())
         self._site.displayTracebacks = False
         self._listening: IListeningPort | None = None
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
-from iii.core.channels import DEFAULT_BUFFER, Channel, Direction
+from iii.core.channels import DEFAULT_BUFFER
 from iii.core.engine import Engine
 from iii.core.functions import Caller
 

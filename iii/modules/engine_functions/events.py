@@ -21,8 +21,6 @@ from iii.modules.engine_functions.functions import FunctionRow, function_row
 from iii.modules.engine_functions.names import given
 from iii.wire.messages import ErrorBody
 
-FUNCTIONS_AVAILABLE = "engine::functions-available"
-WORKERS_AVAILABLE = "engine::workers-available"
 GATHERING = 0.3
 """Seconds from the first change of the functions to the event; it tells what has changed by then."""
 
@@ -35,8 +33,8 @@ class FunctionsChanged(msgspec.Struct, tag_field="event", tag="functions_changed
 
 class WorkerEvent(msgspec.Struct):
     """
-    A worker has connected (C{worker_connected}, before it has a name), said who it is (C{worker_metadata_updated}) or gone
-    (C{worker_disconnected}).
+    A worker has connected (`worker_connected`, before it has a name), said who it is (`worker_metadata_updated`) or
+    gone (`worker_disconnected`).
     """
 
     event: str
@@ -47,33 +45,31 @@ class WorkerEvent(msgspec.Struct):
 
 @implementer(ITriggerProvider)
 class EventType:
-    """A trigger type whose triggers take any config and all fire at once."""
+    """
+    A trigger type whose triggers take any config and all fire at once.
+
+    @ivar triggers: Those that are live, by id.
+    """
 
     log = Logger()
 
-    def __init__(self, engine: Engine, type_id: str, description: str) -> None:
+    def __init__(self, engine: Engine, description: str) -> None:
         self.description = description
-        self._engine, self._type_id = engine, type_id
-        self._triggers: dict[str, Trigger] = {}
-
-    def __bool__(self) -> bool:
-        """Whether anybody wants to know."""
-        return bool(self._triggers)
+        self.triggers: dict[str, Trigger] = {}
+        self._engine = engine
 
     def register(self, trigger: Trigger) -> None:
         """Call the trigger's function from now on."""
-        self._triggers[trigger.id] = trigger
+        self.triggers[trigger.id] = trigger
 
     def unregister(self, trigger: Trigger) -> None:
         """Call it no more."""
-        del self._triggers[trigger.id]
+        del self.triggers[trigger.id]
 
     def fire(self, event: msgspec.Struct) -> None:
-        """Call all functions; they run concurrently, and what they return does not matter."""
-        if not self._triggers:
-            return
+        """Call all functions.  They run concurrently, and what they return does not matter."""
         payload = Raw(msgspec.json.encode(event))
-        for trigger in list(self._triggers.values()):
+        for trigger in list(self.triggers.values()):
             self._engine.invoke(
                 trigger.function_id, payload, self._ended, namespace=trigger.namespace, metadata=trigger.metadata
             )
@@ -81,6 +77,70 @@ class EventType:
     def _ended(self, call: Call, result: Raw, error: ErrorBody | None) -> None:
         if error is not None:
             self.log.warn(
-                "{function} failed on an event of {type}: {code}: {message}",
-                function=call.function_id, type=self._type_id, code=error.code, message=error.message,
+                "{function} failed on an event: {code}: {message}",
+                function=call.function_id, code=error.code, message=error.message,
             )  # fmt: skip
+
+
+class FunctionChanges:
+    """Fires when functions have come or gone; what has changed back by then was no change."""
+
+    def __init__(self, engine: Engine, clock: IReactorTime) -> None:
+        self.type = EventType(engine, "Functions have been registered or are gone")
+        self._functions, self._clock = engine.functions, clock
+        self._changed: set[tuple[str, str]] = set()
+        self._timer: IDelayedCall | None = None
+
+    def start(self) -> None:
+        """Follow the functions from now on."""
+        self._functions.observers.append(self._noticed)
+
+    def stop(self) -> None:
+        """Follow them no more."""
+        self._functions.observers.remove(self._noticed)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _noticed(self, namespace: str, function_id: str) -> None:
+        self._changed ^= {(namespace, function_id)}
+        if self._timer is None:
+            self._timer = self._clock.callLater(GATHERING, self._tell)
+
+    def _tell(self) -> None:
+        self._timer = None
+        if self._changed and self.type.triggers:
+            self.type.fire(FunctionsChanged([function_row(function) for function in self._functions]))
+        self._changed.clear()
+
+
+class WorkerChanges:
+    """Fires when a worker connects, says who it is, or goes."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.type = EventType(engine, "A worker has connected, said who it is, or gone")
+        self._engine = engine
+
+    def start(self) -> None:
+        """Follow the connections from now on."""
+        self._engine.on_connected.append(self._connected)
+        self._engine.on_disconnected.append(self._disconnected)
+
+    def stop(self) -> None:
+        """Follow them no more."""
+        self._engine.on_connected.remove(self._connected)
+        self._engine.on_disconnected.remove(self._disconnected)
+
+    def announced(self, connection: Connection) -> None:
+        """A worker has said who it is."""
+        self._fire("worker_metadata_updated", connection)
+
+    def _connected(self, connection: Connection) -> None:
+        self._fire("worker_connected", connection)
+
+    def _disconnected(self, connection: Connection) -> None:
+        self._fire("worker_disconnected", connection)
+
+    def _fire(self, event: str, connection: Connection) -> None:
+        if self.type.triggers:
+            self.type.fire(WorkerEvent(event, connection.id, given(connection.name), given(connection.namespace)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta, Raw
+from msgspec import Meta, Raw, field
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -29,13 +29,13 @@ class NewTrigger(msgspec.Struct):
 
     trigger_type: str
     function_id: Annotated[str, Meta(description="in namespace `default`; it need not exist yet")]
-    config: Annotated[Raw, Meta(description="what the trigger type asks for")] = NULL
-    metadata: Annotated[Raw, Meta(description="given to the function beside each payload")] = ABSENT
+    config: Annotated[Raw, Meta(description="what the trigger type asks for")] = field(default_factory=lambda: NULL)
+    metadata: Annotated[Raw, Meta(description="goes to the function beside payloads")] = field(default_factory=Raw)
     trigger_namespace: Annotated[str | None, Meta(description="of the type's provider; `default` without one")] = None
 
 
 class Registered(msgspec.Struct):
-    """The trigger's id, for C{engine::unregister_trigger}."""
+    """The trigger's id, for `engine::unregister_trigger`."""
 
     id: str
 

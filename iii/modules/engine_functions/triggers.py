@@ -1,6 +1,6 @@
 """
-C{engine::triggers::*}, which are about trigger I{types}, and C{engine::registered-triggers::*}, which are about triggers
-(spec/engine-functions.md, 5).
+C{engine::triggers::*}, which are about trigger I{types}, and C{engine::registered-triggers::*}, which are about
+triggers (spec/engine-functions.md, 5).
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class TypeQuestion(msgspec.Struct):
 
 class TypeDetail(TypeRow):
     """
-    All about one trigger type: schemas of a trigger's config, of the payload that functions get, and of what they are to
-    return; and how many live triggers it has.
+    All about one trigger type: the schemas of a trigger's config, of the payload that functions get, and of what they
+    are to return; and how many live triggers it has.
     """
 
     instance_count: int
@@ -83,8 +83,8 @@ class TriggerFilter(msgspec.Struct):
 
 class TriggerRow(msgspec.Struct):
     """
-    A trigger in a listing.  C{worker_name} is the owner of its function, C{namespace} the function's,
-    C{trigger_namespace} that of the type's provider, and C{reason} why a parked trigger does not fire.
+    A trigger in a listing.  `worker_name` is the owner of its function, `namespace` the function's,
+    `trigger_namespace` that of the type's provider, and `reason` why a parked trigger does not fire.
     """
 
     id: str
@@ -195,9 +195,7 @@ class RegisteredTriggers:
                 and (wanted.trigger_type is None or trigger.trigger_type == wanted.trigger_type)
                 and (wanted.function_id is None or trigger.function_id == wanted.function_id)
                 and (wanted.worker is None or wanted.worker in self._names_of_targets(trigger))
-                and any(
-                    needle in text.casefold() for text in (trigger.id, trigger.trigger_type, trigger.function_id)
-                )
+                and any(needle in text.casefold() for text in (trigger.id, trigger.trigger_type, trigger.function_id))
             ]
         )
 

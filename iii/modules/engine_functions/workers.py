@@ -13,7 +13,8 @@ from iii import __version__
 from iii.core.connections import Connection
 from iii.core.engine import Engine, Module
 from iii.core.errors import InvalidInput, NotFound
-from iii.core.functions import BuiltinFunction, Caller
+from iii.core.functions import Caller, Function
+from iii.core.triggers import Provider
 from iii.core.workers import Announcement
 from iii.modules.engine_functions.functions import FunctionRow, function_row, live_triggers
 from iii.modules.engine_functions.names import given, meant_namespace
@@ -33,8 +34,8 @@ class WorkerFilter(msgspec.Struct):
 
 class WorkerRow(msgspec.Struct):
     """
-    A worker, or a module of the engine, in a listing.  C{active_invocations} counts calls that it made and calls that it
-    is to answer; C{functions} are the ids of those that it serves.
+    A worker, or a module of the engine, in a listing.  `active_invocations` counts the calls that it made and waits
+    for, and the calls that it is to answer; `functions` are the ids of those that it serves.
     """
 
     id: str
@@ -67,7 +68,7 @@ class WorkerQuestion(msgspec.Struct):
 
 
 class WorkerDetail(WorkerRow, kw_only=True):
-    """A worker; C{internal} is true of modules that always run."""
+    """A worker; `internal` is true of modules that always run."""
 
     pid: int | UnsetType = UNSET
     internal: bool
@@ -105,7 +106,9 @@ class Workers:
         @raise BlankWorkerNamespace: It named a namespace and left it blank.
         """
         if caller.connection is None:
-            raise InvalidInput(REGISTER, "missing field `_caller_worker_id`; only a connected worker can announce itself")
+            raise InvalidInput(
+                REGISTER, "missing field `_caller_worker_id`; only a connected worker can announce itself"
+            )
         success = caller.connection.announce(announcement)
         if success:
             self._announced(caller.connection)
@@ -168,11 +171,15 @@ class Workers:
             worker,
             [function_row(function, worker.name) for function in functions],
             [type_row(key, provider) for key, provider in triggers.providers() if provides(provider)],
-            [self._triggers.row(each) for each in live_triggers(triggers) if each.target in targets],
+            [
+                self._triggers.row(each)
+                for each in live_triggers(triggers)
+                if (each.namespace, each.function_id) in targets
+            ],
         )
 
     def _meant(self, asked: WorkerQuestion) -> Module | Connection:
-        """Find the one with a name.  Modules come before workers, and of workers with one name the newest before others."""
+        """Find the one with a name: modules before workers, and of workers with one name the newest."""
         found: dict[str, Module | Connection] = {}
         for module in self._engine.modules:
             if module.name == asked.name:

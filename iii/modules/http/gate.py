@@ -18,20 +18,22 @@ class Gate:
     Lets so many in at a time, in the order in which they came.
 
     As many again may wait; one more is turned away.  Each that was let in or waits says when it leaves.
+
+    @ivar free: How many more would be let in now.
     """
 
     def __init__(self, limit: int) -> None:
-        self._limit, self._free = limit, limit
+        self.limit, self.free = limit, limit
         self._waiting: OrderedDict[Entrant, None] = OrderedDict()
         self._admitting = False
 
     def enter(self, entrant: Entrant) -> bool:
         """Admit it, at once or later; C{False} when too many wait already."""
-        if self._free and not self._waiting:
-            self._free -= 1
+        if self.free and not self._waiting:
+            self.free -= 1
             entrant.admitted()
             return True
-        if len(self._waiting) >= self._limit:
+        if len(self._waiting) >= self.limit:
             return False
         self._waiting[entrant] = None
         return True
@@ -41,14 +43,14 @@ class Gate:
         if entrant in self._waiting:
             del self._waiting[entrant]
             return
-        self._free += 1
+        self.free += 1
         if self._admitting or not self._waiting:
             return
         self._admitting = True  # whoever finishes while being admitted comes here again: a loop, no recursion
         try:
-            while self._free and self._waiting:
+            while self.free and self._waiting:
                 following, _ = self._waiting.popitem(last=False)
-                self._free -= 1
+                self.free -= 1
                 following.admitted()
         finally:
             self._admitting = False

@@ -1,9 +1,9 @@
 """
 The heads of responses: status line, framing, CORS and date.
 
-Where a response ends is decided here alone (RFC 9112, 6): by its length, in chunks, or with the connection.  Differences
-from the reference, on purpose: 204 and 304 carry no C{content-length} of a body that is not there, and the time-out's 504
-carries the CORS headers, so that a browser shows it.
+Where a response ends is decided here alone (RFC 9112, 6): by its length, in chunks, or with the connection.  Different
+from the reference on purpose: 204 and 304 carry no C{content-length} of a body that is not there, and the 504 of a
+time-out carries the CORS headers, so that a browser shows it.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """
-Bytes in, requests out: HTTP/1.1 as RFC 9112 has it, strictly, so that the body of a request can never become another one.
+Bytes in, requests out: HTTP/1.1 (RFC 9112), strictly, so that the body of a request can never become another request.
 
-C{httptools} (llhttp) parses.  It gets the head of a request in one piece, and of a body never more than belongs to it: a
-body of known length is cut there, and a chunked one after each CRLF CRLF, with one of which it ends.  So we know at any
-time where the bytes that follow belong, and can stop between two requests.  llhttp itself refuses C{Content-Length} with
-C{Transfer-Encoding}, lengths given twice, folded lines, bare LF and malformed chunks; what it would let pass is refused
-here.
+C{httptools} (llhttp) parses.  It gets the head of a request in one piece, and of a body never more than belongs to it:
+one of known length is cut at its end, and a chunked one after each CRLF CRLF, with one of which it ends.  So we know at
+any time where the following bytes belong, and can stop between two requests.  llhttp itself refuses C{Content-Length}
+with C{Transfer-Encoding}, lengths given twice, folded lines, bare LF and malformed chunks.  What it would let pass, or
+misread, is dealt with here (TRAPS.md).
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class RequestReader:
         self._parser = HttpRequestParser(self)
         self.held = self.in_body = False
         self.started = 0
-        self._stopped = self._busy = False
+        self._stopped = self._busy = self._refused = False
         self._partial = bytearray()  # the beginning of a head
         self._rest = b""  # what came while held
         self._left = 0  # bytes of the body; of a chunked one, what may come without any of it
@@ -76,6 +76,11 @@ class RequestReader:
     def in_head(self) -> bool:
         """A request has begun and its head is not complete."""
         return bool(self._partial)
+
+    @property
+    def unfinished(self) -> bool:
+        """The client has probably sent, or is sending, more than was read."""
+        return self.in_body or self._refused or bool(self._partial) or bool(self._rest)
 
     def feed(self, data: bytes) -> None:
         """
@@ -89,7 +94,7 @@ class RequestReader:
             self._consume(data)
 
     def resume(self) -> None:
-        """Go on where L{held} has stopped; like L{feed}.  Within a call of the receiver this is not needed and does nothing."""
+        """Go on where C{held} has stopped it; like L{feed}.  Within a call of the receiver it goes on by itself."""
         if self._rest and not self._busy:
             rest, self._rest = self._rest, b""
             self._consume(rest)
@@ -118,6 +123,7 @@ class RequestReader:
                 else:
                     position = self._take_head(data, position)
         except RequestRefused:
+            self._refused = True
             self.stop()
             raise
         finally:
@@ -200,7 +206,7 @@ class RequestReader:
         return self._parse(_upgrade_lines.sub(b"", head))
 
     def _of_unknown_method(self, line: bytes) -> Request:
-        """What is asked for with a method that llhttp does not know: for the answer, after which the connection ends."""
+        """Return what is asked for with a method that llhttp does not know.  After the answer the connection ends."""
         found = _request_line(line)
         if found is None:
             raise RequestRefused(400)

@@ -1,8 +1,8 @@
 """
 A request and the object that its handler gets (spec/http.md, A5 and A6).
 
-The object is put together as bytes: what depends on the route alone is encoded once, and a JSON body passes through as it
-came.  Measured: 1.5 µs for a POST with five headers.
+The object is put together as bytes: what depends on the route alone is encoded once, and a JSON body passes through as
+it came.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ _lowered = _Lowered()
 
 def headers_of(fields: list[tuple[bytes, bytes]], head: bytes) -> dict[str, str]:
     """
-    Return the headers by lower-case name.  The last one of a name wins; a value that is not visible ASCII becomes C{""}.
+    Return the headers by lower-case name.  The last one of a name wins; a value that is not ASCII becomes C{""}.
 
     @param head: The head in which they stood; it tells at once whether any value needs a closer look.
     """
@@ -113,7 +113,12 @@ def fixed_members(method: str, path: str) -> bytes:
 
 
 def request_object(
-    route: Route, values: Sequence[str], request: Request, body: bytes, uploads: tuple[str, str], replies: tuple[str, str]
+    route: Route,
+    values: Sequence[str],
+    request: Request,
+    body: bytes,
+    uploads: tuple[str, str],
+    replies: tuple[str, str],
 ) -> Raw:
     """
     Return what the handler is called with.

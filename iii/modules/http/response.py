@@ -16,15 +16,28 @@ import msgspec
 from msgspec import Raw
 from twisted.logger import Logger
 
+from iii.core.errors import CallTimedOut, EngineStopping, FunctionNotFound, TooManyChannels, WorkerOverloaded
+from iii.modules.http.router import Endpoint, Route
 from iii.wire.messages import NULL, encode
 
 log = Logger()
 
 OURS = frozenset(
-    {"connection", "content-length", "date", "keep-alive", "proxy-connection", "trailer", "transfer-encoding", "upgrade"}
+    [
+        "connection",
+        "content-length",
+        "date",
+        "keep-alive",
+        "proxy-connection",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ]
 )
 """Headers that are the connection's to set, not the function's."""
 
+_TRY_AGAIN = frozenset({WorkerOverloaded.code, EngineStopping.code, TooManyChannels.code})
+_RETRY_AFTER = b"retry-after: 1\r\n"
 _is_name = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
 _is_value = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*").fullmatch
 _is_length = re.compile(r"[0-9]{1,18}").fullmatch
@@ -105,7 +118,7 @@ def _pairs(headers: object) -> Iterable[tuple[str, str]]:
 
 
 def read_fields(pairs: Iterable[tuple[str, str]], overridden: frozenset[str]) -> Fields:
-    """Make lines of a function's headers.  One that is invalid, or would inject another one, is left out with a warning."""
+    """Make lines of a function's headers.  An invalid one is left out with a warning: it could inject another."""
     lines: list[str] = []
     has_type, length = False, None
     for name, value in pairs:
@@ -121,24 +134,61 @@ def read_fields(pairs: Iterable[tuple[str, str]], overridden: frozenset[str]) ->
     return Fields("".join(lines).encode("utf-8", "replace"), has_type, length)
 
 
-def error_answer(status: int, code: str, message: str, error_id: str | None = None) -> Answer:
+def empty_answer(status: int, lines: bytes = b"") -> Answer:
+    """Return an answer without a body."""
+    return Answer(status, Fields(lines), b"")
+
+
+def error_answer(status: int, code: str, message: str, error_id: str | None = None, lines: bytes = b"") -> Answer:
     """Return an error in its envelope (A11)."""
     error = {"code": code, "message": message}
     if error_id is not None:
         error["error_id"] = error_id
-    return Answer(status, _JSON_FIELDS, encode({"error": error}))
-
-
-def new_error_id() -> str:
-    """Return what the envelope and the log line have in common."""
-    return urandom(6).hex()
+    return Answer(status, Fields(_JSON_TYPE + lines, True), encode({"error": error}))
 
 
 NOT_FOUND = error_answer(404, "NOT_FOUND", "Not Found")
 TOO_LARGE = error_answer(413, "PAYLOAD_TOO_LARGE", "Request body too large")
-TOO_BUSY = error_answer(503, "TOO_MANY_REQUESTS", "Too many requests are in progress")
+TIMED_OUT = empty_answer(504)
 
 
-def empty_answer(status: int, lines: bytes = b"") -> Answer:
-    """Return an answer without a body."""
-    return Answer(status, Fields(lines), b"")
+def without_route(method: str, endpoint: Endpoint | None) -> Answer:
+    """
+    Answer a request that reaches no function: C{OPTIONS}, which is the browsers', a path or a method without a route.
+
+    @param endpoint: Where the path leads.
+    """
+    if method == "OPTIONS":
+        if endpoint is None or list(endpoint.routes) == ["OPTIONS"]:
+            return empty_answer(200)
+        return empty_answer(200, b"allow: %b\r\n" % endpoint.allow)
+    if endpoint is None or (method == "HEAD" and "GET" in endpoint.routes):
+        return NOT_FOUND
+    return empty_answer(405, b"allow: %b\r\n" % endpoint.allow)
+
+
+def failure(route: Route, code: str, message: str) -> Answer:
+    """
+    Turn the error of a call into an answer.  A function's own is passed on; a busy worker is worth another try.
+    """
+    if code == CallTimedOut.code:
+        return TIMED_OUT
+    if code in _TRY_AGAIN:
+        return error_answer(503, code, message, lines=_RETRY_AFTER)
+    if code == FunctionNotFound.code:
+        text = f"Function {route.function_id} not found in namespace {route.namespace}"
+        message = text if message.startswith(text) else message
+    return logged_failure(route, code, message)
+
+
+def logged_failure(route: Route, code: str, message: str) -> Answer:
+    """Answer with 500 and an id that is also in the log."""
+    error_id = urandom(6).hex()
+    log.warn(
+        "{route} failed with {code}: {message} (error_id {error_id})",
+        route=str(route),
+        code=code,
+        message=message,
+        error_id=error_id,
+    )
+    return error_answer(500, code, message, error_id)

@@ -4,8 +4,8 @@ Which route a path leads to (spec/http.md, A3.1 and A3.2).
 The routes are a trie of path segments.  A segment is a literal, a parameter (C{:name} or C{{name}}, exactly one segment
 that is not empty) or, as the last one, a catch-all (C{{*name}}, the rest of the path, at least one character).  At each
 segment a literal is tried before a parameter before a catch-all, and what leads nowhere is taken back; so the cost of a
-look-up depends on the length of the path, not on the number of routes.  Paths are compared as they are on the wire, still
-percent-encoded.  The path alone decides where a request goes; then its method has a route there or not.
+look-up depends on the length of the path, not on the number of routes.  Paths are compared as they are on the wire,
+still percent-encoded.  The path alone decides where a request goes; then its method has a route there, or not.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def parse(path: str) -> Pattern:
     names: list[str] = []
     for position, text in enumerate(texts):
         if text.startswith("*"):
-            raise TriggerRefused(f"api_path '{path}': segment '{text}' starts with '*'; a catch-all is written {{*name}}")
+            raise TriggerRefused(f"api_path '{path}': '{text}' starts with '*'; a catch-all is written {{*name}}")
         braced = text.startswith("{") and text.endswith("}")
         name = text[1:-1] if braced else text[1:] if text.startswith(":") else None
         if name is None:
@@ -89,7 +89,7 @@ class Route:
         return f"{self.method} {self.path}"
 
     def replaces(self, other: Route) -> bool:
-        """Whether a route of the same method and shape is this one, registered again; only a leading C{/} may differ."""
+        """Whether a route of the same method and shape is this one, registered again, perhaps with a leading C{/}."""
         return _spelling(self.path) == _spelling(other.path)
 
 
@@ -245,11 +245,12 @@ class Router:
                 if node.rest is not None and (segment or depth + 1 < size):
                     untried.append((node.rest, depth, values))
                 depth += 1
-                if segment and node.parameter is not None:
+                parameter = node.parameter
+                if segment and parameter is not None:
                     if child is None:
-                        node, values = node.parameter, (*values, segment)
+                        node, values = parameter, (*values, segment)
                         continue
-                    untried.append((node.parameter, depth, (*values, segment)))
+                    untried.append((parameter, depth, (*values, segment)))
                 if child is not None:
                     node = child
                     continue

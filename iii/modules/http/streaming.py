@@ -49,9 +49,7 @@ class StreamedResponse:
         if message.type == "set_status" and type(message.status_code) is int and 100 <= message.status_code <= 599:
             self._status = message.status_code
         elif message.type == "set_headers" and isinstance(message.headers, dict):
-            self._headers.update(
-                {name: value for name, value in message.headers.items() if isinstance(value, str)}
-            )
+            self._headers.update({name: value for name, value in message.headers.items() if isinstance(value, str)})
 
     def begin(self, heads: Heads, request: Request, keep_alive: bool) -> bytes:
         """Return the head, and decide how the body ends."""

@@ -1,0 +1,142 @@
+"""The functions and trigger types of the core itself, as a module (spec/engine-functions.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from twisted.application.service import Service
+from twisted.internet.interfaces import IReactorTime
+from zope.interface import implementer
+
+from iii.core.engine import Engine
+from iii.core.functions import FunctionDeclaration
+from iii.core.workers import Announcement
+from iii.interfaces import IModule, ITriggerProvider
+from iii.modules.engine_functions import channels, functions, registration, triggers, workers
+from iii.modules.engine_functions.events import FunctionChanges, WorkerChanges
+
+
+@implementer(IModule)
+class EngineFunctions(Service):
+    """Introspection, announcements, channels, and triggers without an owner: C{engine::*}."""
+
+    description = "Functions and trigger types of the engine itself"
+    internal = True
+
+    def __init__(self, engine: Engine, clock: IReactorTime) -> None:
+        self._function_changes, self._worker_changes = FunctionChanges(engine, clock), WorkerChanges(engine)
+        self._registration = registration.TriggerRegistration(engine, clock)
+        self.trigger_types: Mapping[str, ITriggerProvider] = {
+            "engine::functions-available": self._function_changes.type,
+            "engine::workers-available": self._worker_changes.type,
+        }
+        self.functions: Sequence[FunctionDeclaration] = self._declare(engine)
+
+    def startService(self) -> None:
+        super().startService()
+        self._function_changes.start()
+        self._worker_changes.start()
+
+    def stopService(self) -> None:
+        super().stopService()
+        self._function_changes.stop()
+        self._worker_changes.stop()
+        self._registration.stop()
+
+    def _declare(self, engine: Engine) -> Sequence[FunctionDeclaration]:
+        function = functions.Functions(engine)
+        trigger_type = triggers.TriggerTypes(engine)
+        trigger = triggers.RegisteredTriggers(engine, trigger_type, function)
+        worker = workers.Workers(engine, trigger, self._worker_changes.announced)
+        return [
+            FunctionDeclaration(
+                id="engine::channels::create",
+                description="Make a channel, a stream of messages from one function to another",
+                input=channels.ChannelRequest,
+                handler=channels.ChannelMaker(engine).create,
+                output=channels.ChannelEnds,
+            ),
+            FunctionDeclaration(
+                id="engine::functions::list",
+                description="List functions",
+                input=functions.FunctionFilter,
+                handler=function.listing,
+                output=functions.FunctionList,
+            ),
+            FunctionDeclaration(
+                id="engine::functions::info",
+                description="Describe one function, or several",
+                input=functions.FunctionQuestion,
+                handler=function.info,
+            ),
+            FunctionDeclaration(
+                id="engine::triggers::list",
+                description="List trigger types",
+                input=triggers.TypeFilter,
+                handler=trigger_type.listing,
+                output=triggers.TypeList,
+            ),
+            FunctionDeclaration(
+                id="engine::trigger-types::list",
+                description="List trigger types, as engines before 0.13 did",
+                input=triggers.TypeFilter,
+                handler=trigger_type.listing_of_old_engines,
+                output=triggers.TypeListOfOldEngines,
+            ),
+            FunctionDeclaration(
+                id="engine::triggers::info",
+                description="Describe one trigger type",
+                input=triggers.TypeQuestion,
+                handler=trigger_type.info,
+                output=triggers.TypeDetail,
+            ),
+            FunctionDeclaration(
+                id="engine::registered-triggers::list",
+                description="List triggers",
+                input=triggers.TriggerFilter,
+                handler=trigger.listing,
+                output=triggers.TriggerList,
+            ),
+            FunctionDeclaration(
+                id="engine::registered-triggers::info",
+                description="Describe one trigger",
+                input=triggers.TriggerQuestion,
+                handler=trigger.info,
+                output=triggers.TriggerDetail,
+            ),
+            FunctionDeclaration(
+                id="engine::register_trigger",
+                description="Make a trigger that outlives the worker that asks for it, until the engine stops",
+                input=registration.NewTrigger,
+                handler=self._registration.register,
+                output=registration.Registered,
+            ),
+            FunctionDeclaration(
+                id="engine::unregister_trigger",
+                description="End a trigger, whoever owns it",
+                input=registration.OldTrigger,
+                handler=self._registration.unregister,
+                output=registration.Removed,
+            ),
+            FunctionDeclaration(
+                id="engine::workers::list",
+                description="List workers and the engine's modules",
+                input=workers.WorkerFilter,
+                handler=worker.listing,
+                output=workers.WorkerList,
+            ),
+            FunctionDeclaration(
+                id="engine::workers::info",
+                description="Describe one worker or module",
+                input=workers.WorkerQuestion,
+                handler=worker.info,
+                output=workers.WorkerInfo,
+            ),
+            FunctionDeclaration(
+                id="engine::workers::register",
+                description="Say who the calling worker is, and in which namespace its functions live",
+                input=Announcement,
+                handler=worker.register,
+                output=workers.Welcome,
+            ),
+        ]

@@ -1,0 +1,342 @@
+"""
+One request and its answer (spec/http.md, A4 to A8, A11).
+
+The answer comes from the router, from the function's result, or piece by piece over the channel C{response}, whichever
+decides first; then the exchange is I{answered}, and what the others still say is ignored.  It is I{complete} when all
+bytes of the answer have been given to the connection, which sends the answers in the order of the requests.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING
+
+from msgspec import Raw
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from iii.core.channels import Channel
+from iii.core.errors import EngineStopping, TooManyChannels, WorkerOverloaded
+from iii.core.invocations import Call
+from iii.interfaces import IChannelSocket
+from iii.modules.http.heads import CONTINUE
+from iii.modules.http.request import Request, json_or_null, request_object
+from iii.modules.http.response import (
+    TIMED_OUT,
+    TOO_LARGE,
+    Answer,
+    empty_answer,
+    failure,
+    logged_failure,
+    read_result,
+    without_route,
+)
+from iii.modules.http.router import Route
+from iii.modules.http.site import Site
+from iii.modules.http.streaming import StreamedResponse
+from iii.modules.http.upload import Upload, write_whole
+from iii.wire.messages import ABSENT, ErrorBody, is_null
+
+if TYPE_CHECKING:
+    from iii.modules.http.connection import HttpConnection
+
+
+@implementer(IChannelSocket)
+class Exchange:
+    """
+    One request.  It is the reading end of the channel C{response}.
+
+    @ivar answered: It is decided what the answer is.
+    @ivar complete: All of the answer has been given to the connection.
+    @ivar keep_alive: The connection goes on after the answer.
+    @ivar deadline: When C{overdue} is to be called, on the site's clock.
+    @ivar held: What the connection keeps of the answer until those before it are complete.
+    """
+
+    log = Logger()
+
+    __slots__ = (
+        "_body",
+        "_call",
+        "_connection",
+        "_data",
+        "_in_gate",
+        "_replies",
+        "_route",
+        "_site",
+        "_stream",
+        "_upload",
+        "_uploads",
+        "_values",
+        "_waiting",
+        "answered",
+        "complete",
+        "deadline",
+        "held",
+        "keep_alive",
+        "request",
+    )
+
+    _route: Route
+    _values: tuple[str, ...]
+
+    def __init__(self, site: Site, connection: HttpConnection, request: Request) -> None:
+        self._site, self._connection, self.request = site, connection, request
+        self.keep_alive = request.keep_alive
+        self.answered = self.complete = self._in_gate = self._waiting = False
+        self.deadline = inf
+        self.held: list[bytes] | None = None
+        self._data = ABSENT  # for the function, until it is called
+        self._body: list[bytes] | None = None  # of JSON, until it is complete
+        self._upload: Upload | None = None
+        self._uploads: Channel | None = None
+        self._replies: Channel | None = None
+        self._stream: StreamedResponse | None = None
+        self._call: Call | None = None
+
+    # The request.
+
+    def begin(self) -> None:
+        """The head has come: find out what is asked for."""
+        site, request = self._site, self.request
+        if request.length > site.limits.http_body_bytes:
+            self.refuse(413)
+            return
+        endpoint, values = site.router.find(request.path)
+        route = endpoint.routes.get(request.method) if endpoint is not None else None
+        if route is None or request.method == "OPTIONS":
+            self.answer(without_route(request.method, endpoint))
+            return
+        self._route, self._values = route, values
+        if site.engine.stopping:
+            self.answer(failure(route, EngineStopping.code, str(EngineStopping())))
+            return
+        self.deadline = site.now + site.timeout
+        if request.expects_continue:
+            request.expects_continue = False
+            self._connection.send(self, CONTINUE)
+        if request.is_json:
+            self._body = []
+        elif not request.has_body:
+            self._call_with(b"")
+        elif (uploads := self._open_channels()) is not None:
+            self._upload = Upload(uploads, self._connection.throttle)
+            self._enter(uploads, b"null")
+
+    def receive(self, data: bytes) -> None:
+        """A part of the body has come."""
+        if self._upload is not None:
+            self._upload.write(data)
+        elif not self.answered and self._body is not None:
+            self._body.append(data)
+
+    def end(self) -> None:
+        """The request is complete."""
+        if self._upload is not None:
+            self._upload.end()
+        elif not self.answered and self._body is not None:
+            self._call_with(b"".join(self._body))
+
+    @property
+    def stalled(self) -> bool:
+        """The body is not taken: no more of it should be read."""
+        return self._upload is not None and self._upload.stalled
+
+    # The call.
+
+    def _call_with(self, body: bytes) -> None:
+        """Call the function with a body that is complete: JSON, or none."""
+        self._body = None
+        uploads = self._open_channels()
+        if uploads is not None:
+            write_whole(uploads, body)
+            self._enter(uploads, json_or_null(body) if body else b"null")
+
+    def _open_channels(self) -> Channel | None:
+        """Make both channels and return the one for the request's body; without them, answer."""
+        channels = self._site.engine.channels
+        try:
+            uploads = self._uploads = channels.create()
+            replies = self._replies = channels.create()
+        except TooManyChannels as error:
+            self.answer(failure(self._route, error.code, str(error)))
+            return None
+        replies.attach_reader(self)
+        return uploads
+
+    def _enter(self, uploads: Channel, body: bytes) -> None:
+        replies, key = self._replies, self._site.engine.channels.key
+        assert replies is not None
+        self._data = request_object(
+            self._route,
+            self._values,
+            self.request,
+            body,
+            (uploads.id, key(uploads.id)),
+            (replies.id, key(replies.id)),
+        )
+        self._in_gate = self._waiting = True
+        if not self._site.gate.enter(self):
+            self._in_gate = False
+            self.overdue()
+
+    def admitted(self) -> None:
+        """The gate lets it in."""
+        site, route, headers = self._site, self._route, self.request.headers
+        data, self._data = self._data, ABSENT
+        self._waiting = False
+        call = site.engine.invoke(
+            route.function_id,
+            data,
+            self._called,
+            namespace=route.namespace,
+            metadata=route.metadata,
+            timeout=site.timeout,
+            traceparent=headers.get("traceparent"),
+            baggage=headers.get("baggage"),
+        )
+        if not self.answered:
+            self._call = call
+
+    def _called(self, call: Call, result: Raw, error: ErrorBody | None) -> None:
+        """The function has ended.  If it returned nothing, the answer comes over the channel."""
+        self._call = None
+        if self.answered:
+            return
+        try:
+            if error is not None:
+                self.answer(failure(self._route, error.code, error.message))
+            elif not is_null(result):
+                self.answer(read_result(result, self._site.heads.overridden(self.request)))
+        except Exception:  # a defect; it must not reach the worker's connection, which has called
+            self.log.failure("answering {route} failed", route=str(self._route))
+            self.answer(logged_failure(self._route, "INTERNAL_ERROR", "internal server error"))
+
+    # What the channel of the response asks for.
+
+    @property
+    def full(self) -> bool:
+        """The client does not read, or other answers come first."""
+        return (
+            self._stream is not None and self._stream.begun and not self.complete and not self._connection.takes(self)
+        )
+
+    def send(self, payload: bytes, is_binary: bool) -> None:
+        """A message of the response has come; the first piece of a body decides."""
+        if self.complete:
+            return
+        stream = self._stream = self._stream or StreamedResponse()
+        if not is_binary:
+            stream.control(payload)
+            return
+        if not stream.begun:
+            self._settle()
+            head = stream.begin(self._site.heads, self.request, self._keeps_alive())
+            self.keep_alive = self.keep_alive and not stream.closes
+            self._connection.send(self, head)
+        if not stream.complete:
+            self._connection.send(self, stream.body(payload))
+        if stream.complete:
+            self._finish()
+
+    def finish(self) -> None:
+        """The channel has ended."""
+        replies, stream = self._replies, self._stream
+        if self.complete or replies is None or replies.writer is None:
+            return  # nobody came to write and the channel has expired; the function may still return something
+        if stream is None:
+            self.answer(empty_answer(200))
+        elif not stream.begun:
+            self.answer(stream.without_body(self._site.heads, self.request))
+        else:
+            ending = stream.end()
+            if ending is None:
+                self._connection.abort()
+            else:
+                self._connection.send(self, ending)
+                self._finish()
+
+    def pause(self) -> None:
+        """Of writers only."""
+
+    def resume(self) -> None:
+        """Of writers only."""
+
+    def drained(self) -> None:
+        """The client reads again, or it is this answer's turn."""
+        if self._replies is not None:
+            self._replies.reader_ready()
+
+    # The answer.
+
+    def answer(self, answer: Answer) -> None:
+        """Answer, unless it has been."""
+        if self.answered:
+            return
+        self._settle()
+        if self._replies is not None:
+            self._replies.drop()
+        if answer.status < 200 or self.request.expects_continue:
+            self.keep_alive = False  # in the second case nobody knows whether the body will come
+        self._connection.send(self, self._site.heads.complete(answer, self.request, self._keeps_alive()))
+        self._finish()
+
+    def refuse(self, status: int) -> None:
+        """Answer, unless that has been done, that the request is not taken; the connection ends with it."""
+        self.keep_alive = False
+        if status == 413:
+            self.answer(TOO_LARGE)
+        elif not self.answered:
+            self._settle()
+            if self._replies is not None:
+                self._replies.drop()
+            self._connection.send(self, self._site.heads.refusal(status))
+            self._finish()
+
+    def overdue(self) -> None:
+        """The deadline has passed, or the gate has turned it away."""
+        if self._waiting:
+            self.answer(failure(self._route, WorkerOverloaded.code, "too many requests are in progress"))
+        else:
+            self.answer(TIMED_OUT)
+
+    def gone(self) -> None:
+        """The client has gone."""
+        if not self.answered:
+            self._settle()
+        if self._upload is not None:
+            self._upload.end()
+        if self._replies is not None:
+            self._replies.drop()
+            self._replies = None
+        self.complete = True
+
+    def _keeps_alive(self) -> bool:
+        if self._site.closing and self._connection.is_last(self):
+            self.keep_alive = False
+        return self.keep_alive
+
+    def _settle(self) -> None:
+        """It is decided: nobody can join the channels any more, and what the function will return does not matter."""
+        self.answered = True
+        self.deadline = inf
+        call, self._call = self._call, None
+        if call is not None:
+            call.cancel()
+        channels, uploads = self._site.engine.channels, self._uploads
+        if uploads is not None:
+            self._uploads = None
+            if uploads.reader is None:
+                uploads.drop()
+            else:
+                channels.forget(uploads)
+        if self._replies is not None:
+            channels.forget(self._replies)
+        if self._in_gate:
+            self._in_gate = False
+            self._site.gate.leave(self)
+
+    def _finish(self) -> None:
+        self.complete = True
+        self._replies = None  # the channel may know us for longer; a circle would wait for the garbage collector
+        self._connection.finished(self)

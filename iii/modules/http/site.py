@@ -1,0 +1,46 @@
+"""What the requests of one listener share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from iii.config.blocks.listeners import Cors
+from iii.core.engine import Engine
+from iii.modules.http.cors import CorsPolicy
+from iii.modules.http.gate import Gate
+from iii.modules.http.heads import Heads
+from iii.modules.http.router import Router
+from iii.wire.outbox import Flusher
+
+if TYPE_CHECKING:
+    from iii.modules.http.connection import HttpConnection
+
+
+class Site:
+    """
+    The routes, and what answering takes.
+
+    @ivar timeout: Seconds until the head of a response must be ready.
+    @ivar now: The time of the last L{tick}, in seconds: what a deadline of many seconds needs, without asking the clock
+        for each request.
+    @ivar closing: Every connection ends as soon as it has answered.
+    @ivar connections: All that are open.
+    """
+
+    def __init__(
+        self, engine: Engine, router: Router, flusher: Flusher, *, timeout: float, concurrency: int, cors: Cors | None
+    ) -> None:
+        self.engine, self.router, self.flusher = engine, router, flusher
+        self.limits = engine.limits
+        self.timeout = timeout
+        self.heads = Heads(CorsPolicy(cors))
+        self.gate = Gate(concurrency)
+        self.connections: dict[HttpConnection, None] = {}
+        self.closing = False
+        self.now = 0.0
+        self.tick()
+
+    def tick(self) -> None:
+        """Look at the clock; to be called about once a second."""
+        self.now = self.engine.clock.seconds()
+        self.heads.set_date(self.now)

@@ -1,0 +1,135 @@
+"""The trigger type C{http}: a binding is a route (spec/http.md, A3 and A15)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+from zope.interface import implementer
+
+from iii.core.errors import TriggerRefused
+from iii.core.triggers import Trigger
+from iii.interfaces import ITriggerProvider
+from iii.modules.http.request import fixed_members
+from iii.modules.http.router import Route, Router, parse
+
+Schema = Mapping[str, Any]
+
+METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS")
+
+CONFIGURATION_SCHEMA: Schema = {
+    "title": "HttpTriggerConfig",
+    "type": "object",
+    "properties": {
+        "api_path": {"type": "string", "description": "Path such as users/:id"},
+        "http_method": {"enum": [*METHODS, None], "default": "GET", "description": "HTTP method"},
+        "condition_function_id": {"type": ["string", "null"], "description": "Function that decides"},
+        "middleware_function_ids": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "Functions called before the handler",
+        },
+    },
+    "required": ["api_path"],
+}
+REQUEST_SCHEMA: Schema = {
+    "title": "HttpCallRequest",
+    "type": "object",
+    "properties": {
+        "query_params": {"type": "object", "additionalProperties": {"type": "string"}},
+        "path_params": {"type": "object", "additionalProperties": {"type": "string"}},
+        "headers": {"type": "object", "additionalProperties": {"type": "string"}},
+        "path": {"type": "string"},
+        "method": {"type": "string"},
+        "body": {},
+    },
+    "required": ["query_params", "path_params", "headers", "path", "method", "body"],
+}
+RESPONSE_SCHEMA: Schema = {
+    "title": "HttpCallResponse",
+    "type": "object",
+    "properties": {
+        "status_code": {"type": "integer", "minimum": 100, "maximum": 999, "default": 200},
+        "headers": {
+            "anyOf": [
+                {"type": "object", "additionalProperties": {"type": "string"}},
+                {"type": "array", "items": {"type": "string"}},
+            ]
+        },
+        "body": {},
+    },
+}
+
+
+def read_route(trigger: Trigger) -> Route:
+    """
+    Make a route of a binding.
+
+    @raise TriggerRefused: Its config does not say one, or asks for what is not available.
+    """
+    config = _members(trigger.config)
+    path = config.get("api_path")
+    if not isinstance(path, str):
+        raise TriggerRefused("api_path is required for http triggers")
+    method = config.get("http_method")
+    method = method.upper() if isinstance(method, str) else "GET"
+    if method not in METHODS:
+        raise TriggerRefused(f"http_method '{method}' is not one of {', '.join(METHODS)}")
+    if isinstance(config.get("condition_function_id"), str):
+        raise TriggerRefused("condition_function_id is not available yet")
+    middleware = config.get("middleware_function_ids")
+    if isinstance(middleware, list) and any(isinstance(member, str) for member in middleware):
+        raise TriggerRefused("middleware_function_ids is not available yet")
+    return Route(
+        method,
+        path,
+        parse(path),
+        trigger.function_id,
+        trigger.namespace,
+        Raw(bytes(trigger.metadata)),
+        fixed_members(method, path),
+    )
+
+
+def _members(config: Raw) -> dict[str, Any]:
+    try:
+        members = msgspec.json.decode(config)
+    except msgspec.DecodeError:
+        return {}
+    return members if isinstance(members, dict) else {}
+
+
+@implementer(ITriggerProvider)
+class HttpTriggers:
+    """Keeps the routes of a listener in step with the bindings."""
+
+    description = "HTTP API trigger"
+    configuration_schema: Schema = CONFIGURATION_SCHEMA
+    request_schema: Schema = REQUEST_SCHEMA
+    response_schema: Schema = RESPONSE_SCHEMA
+
+    def __init__(self, router: Router) -> None:
+        self._router = router
+        self._routes: dict[str, Route] = {}
+
+    def register(self, trigger: Trigger) -> None:
+        """Add its route.  L{TriggerRefused} when the config is wrong or the route is in conflict with another one."""
+        route = read_route(trigger)
+        old = self._routes.get(trigger.id)
+        if old is not None:
+            self._router.remove(old)
+        try:
+            self._router.add(route)
+        except TriggerRefused:
+            if old is not None:
+                self._router.add(old)
+            raise
+        self._routes[trigger.id] = route
+
+    def unregister(self, trigger: Trigger) -> None:
+        """Remove its route; one that it had replaced serves again."""
+        route = self._routes.pop(trigger.id, None)
+        if route is not None:
+            self._router.remove(route)

@@ -1,0 +1,43 @@
+"""Tests for L{iii.modules.engine_functions.channels}."""
+
+from __future__ import annotations
+
+from iii.core.channels import DEFAULT_BUFFER, MAX_BUFFER
+from tests.modules.engine_functions.case import EngineFunctionsTestCase
+
+CREATE = "engine::channels::create"
+
+
+class CreateTests(EngineFunctionsTestCase):
+    def _size(self, **request: object) -> int:
+        """Make a channel and return how many messages it keeps before its writer is paused."""
+        ref = self.ask(CREATE, **request)["writer"]
+        channel = self.engine.channels.find(ref["channel_id"], ref["access_key"])
+        assert channel is not None
+        return channel._buffer_size
+
+    def test_refs(self) -> None:
+        """Both ends have the channel's id and key; they differ in their direction."""
+        ends = self.ask(CREATE)
+        writer, reader = ends["writer"], ends["reader"]
+        self.assertEqual(set(ends), {"writer", "reader"})
+        self.assertEqual((writer.pop("direction"), reader.pop("direction")), ("write", "read"))
+        self.assertEqual(writer, reader)
+        self.assertEqual(set(writer), {"channel_id", "access_key"})
+        self.assertIsNotNone(self.engine.channels.find(writer["channel_id"], writer["access_key"]))
+
+    def test_size(self) -> None:
+        """The buffer has the size asked for, between 1 and 1024 messages; absent and null are 64."""
+        self.assertEqual(self._size(), DEFAULT_BUFFER)
+        self.assertEqual(self._size(buffer_size=None), 64)
+        self.assertEqual(self._size(buffer_size=7), 7)
+        self.assertEqual(self._size(buffer_size=0), 1)
+        self.assertEqual(self._size(buffer_size=1025), MAX_BUFFER)
+        self.assertEqual(MAX_BUFFER, 1024)
+
+    def test_no_size(self) -> None:
+        """A size below zero or with a fraction is an error."""
+        for size in (-1, 1.5, "8"):
+            code, message = self.ask_in_vain(CREATE, buffer_size=size)
+            self.assertEqual(code, "deserialization_error")
+            self.assertTrue(message.startswith(f"Failed to deserialize input for {CREATE}: "), message)
