@@ -118,7 +118,7 @@ def _modules(
 def _defaults(entry: Listed, top: Root, environ: Mapping[str, str]) -> Mapping[str, object]:
     """Return what a block gets from elsewhere when it does not say it (spec/config.md, 11 and 13)."""
     if entry.name == WORKER_MANAGER:
-        return {"port": top.port or None}
+        return {"port": top.port}
     return {"url": environ.get("III_URL")} if entry.module.name == BRIDGE else {}
 
 

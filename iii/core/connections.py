@@ -272,8 +272,8 @@ class Connection:
             InvokeFunction(
                 invocation_id=invocation_id,
                 function_id=call.function_id,
-                data=data,
-                metadata=metadata,
+                data=data or NULL,
+                metadata=metadata or ABSENT,  # any other empty Raw would be sent, as nothing
                 traceparent=traceparent,
                 baggage=baggage,
             )

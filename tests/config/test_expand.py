@@ -76,7 +76,9 @@ class ExpandTests(SynchronousTestCase):
 
     def test_comments(self) -> None:
         """Variables in comments are left as they are, set or not."""
-        for text in ("# ${X} ${A}", "  # ${X}", "a: 1 # ${X}", "a: 'b' \t# ${X}", 'a: "b \\" c" # ${X}', "#${\na: }"):
+        for text in ("# ${X} ${A}", "  # ${X}", "a: 1 # ${X}", "a: 'b' \t# ${X}", 'a: "b \\" c" # ${X}'):
+            self.assertEqual(self.expanded(text), text)
+        for text in ("#${\na: }", "it's\n# ${X}"):
             self.assertEqual(self.expanded(text), text)
 
     def test_after_comment(self) -> None:

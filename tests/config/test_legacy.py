@@ -103,6 +103,11 @@ class LegacyTests(SynchronousTestCase):
             ],
         )
 
+    def test_old_by_port(self) -> None:
+        """The old key C{port} alone makes a file one of the old dialect."""
+        (warning,) = self.read("port: 1\ncolour: red").warnings
+        self.assertTrue(warning.startswith("c.yaml:2: colour: unknown key, ignored"))
+
     def test_port(self) -> None:
         """The old key C{port} is for the first listener that names none; 0 is the usual port."""
         self.assertEqual(blocks(self.read("port: 0"))["iii-worker-manager"], WorkerManagerSettings())

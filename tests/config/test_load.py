@@ -234,7 +234,7 @@ class FileTests(SynchronousTestCase):
 
     def test_file(self) -> None:
         """A file is read, with or without a byte order mark; its path is absolute."""
-        for content in (b"engine: {host: h}", b"\xef\xbb\xbfengine: {host: h}"):
+        for content in (b"# ${X}\nengine: {host: h}", b"\xef\xbb\xbf# ${X}\nengine: {host: h}"):
             settings = load(self.write(content), {})
             self.assertEqual((settings.engine.host, settings.path), ("h", Path(os.path.abspath(self.path))))
         self.assertEqual(load(Path(self.path), {}), settings)

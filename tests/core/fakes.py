@@ -12,7 +12,7 @@ from iii.core.engine import Engine
 from iii.core.ids import new_id
 from iii.core.limits import Limits
 from iii.core.workers import Announcement
-from iii.interfaces import IConnection, ITriggerProvider
+from iii.interfaces import IChannelSocket, IConnection, ITriggerProvider
 
 
 def make_engine(clock: Clock, **options: Any) -> Engine:
@@ -136,3 +136,28 @@ class FakeProvider:
     def unregister(self, trigger: Any) -> None:
         self.events.append(("unregister", trigger.id))
         del self.active[trigger.id]
+
+
+@implementer(IChannelSocket)
+class FakeSocket:
+    """
+    One end of a channel.
+
+    @ivar events: What it was told: messages as C{(payload, is_binary)}, and C{"pause"}, C{"resume"}, C{"finish"}.
+    """
+
+    def __init__(self) -> None:
+        self.full = False
+        self.events: list[Any] = []
+
+    def send(self, payload: bytes, is_binary: bool) -> None:
+        self.events.append((payload, is_binary))
+
+    def pause(self) -> None:
+        self.events.append("pause")
+
+    def resume(self) -> None:
+        self.events.append("resume")
+
+    def finish(self) -> None:
+        self.events.append("finish")

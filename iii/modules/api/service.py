@@ -8,7 +8,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
-from twisted.web.server import Request, Site
+from twisted.web.server import Site
 
 from iii.config.settings import DEFAULT_API_PORT, ApiSettings
 from iii.core.engine import Engine
@@ -27,7 +27,7 @@ class Readiness(Protocol):
 class QuietSite(Site):
     """A site without an access log: health checks would fill it."""
 
-    def log(self, request: Request) -> None:
+    def log(self, request: object) -> None:
         """Say nothing."""
 
 

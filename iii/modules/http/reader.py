@@ -21,7 +21,7 @@ from iii.modules.http.request import Request, headers_of
 _END = b"\r\n\r\n"
 _ONCE = (b"host", b"content-length", b"transfer-encoding")
 _bare_lf = re.compile(rb"(?<!\r)\n").search
-_request_line = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) (/[!-~]*) HTTP/1\.[01]").fullmatch
+_is_token = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
 _upgrade_lines = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
 _absolute_form = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^/]*)(/.*)?").fullmatch
 
@@ -178,8 +178,8 @@ class RequestReader:
             raise RequestRefused(431)
         line_end = head.find(b"\r\n")
         version = head[line_end - 9 : line_end]
-        if (version != b" HTTP/1.1" and version != b" HTTP/1.0") or head[0] in b"\r\n":
-            raise RequestRefused(400)  # llhttp takes HTTP/0.9 and 2.0, RTSP, ICE, and a bare CR or LF in front
+        if (version != b" HTTP/1.1" and version != b" HTTP/1.0") or head[0] in b"\r\n" or head.count(b" ", 0, line_end) != 2:
+            raise RequestRefused(400)  # llhttp takes HTTP/0.9 and 2.0, RTSP, ICE, a bare CR or LF in front, and two spaces
         self._fields: list[tuple[bytes, bytes]] = []
         self._complete = False
         try:
@@ -187,7 +187,7 @@ class RequestReader:
         except HttpParserUpgrade:
             return self._parse_without_upgrade(head)
         except HttpParserInvalidMethodError:
-            return self._of_unknown_method(head[:line_end])
+            return self._parse_unknown_method(head)
         except HttpParserError as error:
             raise RequestRefused(400) from error
         request = Request(self._parser.get_method().decode(), self._target, headers_of(self._fields, head))
@@ -205,14 +205,14 @@ class RequestReader:
         self._parser = HttpRequestParser(self)
         return self._parse(_upgrade_lines.sub(b"", head))
 
-    def _of_unknown_method(self, line: bytes) -> Request:
-        """Return what is asked for with a method that llhttp does not know.  After the answer the connection ends."""
-        found = _request_line(line)
-        if found is None:
+    def _parse_unknown_method(self, head: bytes) -> Request:
+        """Read a request with a method that llhttp does not know, as if it were a C{POST}."""
+        method, _, rest = head.partition(b" ")
+        if not _is_token(method):
             raise RequestRefused(400)
-        self._complete = True
-        request = Request(found[1].decode(), found[2].decode(), {})
-        request.keep_alive = False
+        self._parser = HttpRequestParser(self)
+        request = self._parse(b"POST " + rest)
+        request.method = method.decode()
         return request
 
     def _check(self, request: Request) -> None:

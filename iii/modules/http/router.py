@@ -151,6 +151,10 @@ class Router:
     def __init__(self) -> None:
         self._root = _Node()
 
+    def is_empty(self) -> bool:
+        """Whether there is no route."""
+        return self._root.is_empty()
+
     def add(self, route: Route) -> None:
         """
         Let a route serve its path from now on.  One of the same method and path that is there serves again when this

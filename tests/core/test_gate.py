@@ -1,0 +1,130 @@
+"""Tests for L{iii.core.gate}, and for how connections use it."""
+
+from __future__ import annotations
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from iii.core.errors import BlankWorkerNamespace, TooManyRegistrations
+from iii.core.gate import RegistrationGate
+from iii.core.workers import Announcement
+from iii.wire.messages import RegisterFunction, UnregisterFunction
+from tests.core.fakes import FakeWorker, connect, make_engine
+
+
+class RegistrationGateTests(SynchronousTestCase):
+    def test_held(self) -> None:
+        """Registrations are held back until the namespace is known, and come in their order."""
+        gate = RegistrationGate(2)
+        messages = [RegisterFunction("a"), UnregisterFunction("a")]
+        self.assertEqual([gate.admit(message) for message in messages], [[], []])
+        self.assertEqual(gate.functions, {"a"})
+        self.assertEqual(gate.resolve("orders"), messages)
+        self.assertEqual((gate.namespace, gate.functions), ("orders", set()))
+
+    def test_open(self) -> None:
+        """Once it is known, nothing is held back."""
+        gate = RegistrationGate(0)
+        gate.resolve("orders")
+        message = RegisterFunction("a")
+        self.assertEqual(gate.admit(message), [message])
+        self.assertEqual(gate.functions, set())
+
+    def test_once(self) -> None:
+        """The first namespace is the one that counts."""
+        gate = RegistrationGate(0)
+        gate.resolve("orders")
+        self.assertEqual(gate.resolve("other"), [])
+        self.assertEqual(gate.namespace, "orders")
+
+    def test_limit(self) -> None:
+        """At the limit a registration is refused."""
+        gate = RegistrationGate(1)
+        gate.admit(RegisterFunction("a"))
+        self.assertRaises(TooManyRegistrations, gate.admit, RegisterFunction("b"))
+
+
+class ConnectionTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.engine = make_engine(self.clock, held_registrations=2)
+        self.worker = FakeWorker(self.engine)
+
+    def test_before(self) -> None:
+        """Before a worker has said who it is, its functions cannot be called."""
+        self.worker.register("f")
+        caller = connect(self.engine)
+        self.assertEqual(caller.outcome(caller.call("f"))[0], "function_not_found")
+
+    def test_announced(self) -> None:
+        """When it has, they are in the namespace that it named, C{default} without one."""
+        self.worker.register("f")
+        self.worker.connection.announce(Announcement(namespace="orders"))
+        self.assertIsNotNone(self.engine.functions.find("orders", "f"))
+        other = FakeWorker(self.engine)
+        other.register("f")
+        other.connection.announce(Announcement())
+        self.assertIsNotNone(self.engine.functions.find("default", "f"))
+
+    def test_grace(self) -> None:
+        """A worker that says nothing for 5 seconds is in C{default}."""
+        self.worker.register("f")
+        self.clock.advance(4.9)
+        self.assertIsNone(self.engine.functions.find("default", "f"))
+        self.clock.advance(0.1)
+        self.assertIsNotNone(self.engine.functions.find("default", "f"))
+
+    def test_too_late(self) -> None:
+        """A worker does not move any more."""
+        self.clock.advance(5)
+        self.assertTrue(self.worker.connection.announce(Announcement(namespace="orders")))
+        self.worker.register("f")
+        self.assertEqual(self.engine.functions.namespaces_of("f"), ["default"])
+
+    def test_blank(self) -> None:
+        """A blank namespace is refused and leaves the namespace open."""
+        self.assertRaises(BlankWorkerNamespace, self.worker.connection.announce, Announcement(namespace="\t"))
+        self.assertIsNone(self.worker.connection.namespace)
+        self.clock.advance(5)
+        self.assertEqual(self.worker.connection.namespace, "default")
+
+    def test_lost(self) -> None:
+        """What was held back for a worker that has gone never applies."""
+        self.worker.register("f")
+        self.worker.lost()
+        self.clock.advance(5)
+        self.assertEqual(len(self.engine.functions), 0)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_limit(self) -> None:
+        """More than so many registrations, 2 here, are refused; those held back apply."""
+        self.worker.register("f", "g", "h")
+        self.assertEqual(
+            self.worker.received("registrationrejected"),
+            [{"code": "TOO_MANY_REGISTRATIONS", "namespace": "default", "owner_worker_id": ""}],
+        )
+        self.clock.advance(5)
+        self.assertEqual([function.id for function in self.engine.functions], ["f", "g"])
+
+    def test_own_calls(self) -> None:
+        """A worker's calls of functions that it is about to serve wait with them, in order, and then go to itself."""
+        self.worker.register("f")
+        for number in range(2):
+            self.worker.call("f", number)
+        self.assertEqual(self.worker.received("invokefunction"), [])
+        self.worker.connection.announce(Announcement())
+        self.assertEqual([each["data"] for each in self.worker.received("invokefunction")], [0, 1])
+
+    def test_own_calls_limit(self) -> None:
+        """So many calls wait, 2 here; one more finds no function."""
+        self.worker.register("f")
+        calls = [self.worker.call("f") for _ in range(3)]
+        self.assertEqual(self.worker.outcome(calls[2])[0], "function_not_found")
+
+    def test_other_calls(self) -> None:
+        """Other calls do not wait."""
+        other = connect(self.engine)
+        other.register("g")
+        self.worker.register("f")
+        self.worker.call("g")
+        self.assertEqual(len(other.received("invokefunction")), 1)

@@ -1,0 +1,37 @@
+"""Tests for L{iii.core.tracing}."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from iii.core.tracing import passed_on, with_function
+
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+class PassedOnTests(SynchronousTestCase):
+    def test_both(self) -> None:
+        """The parent stays as it is, and the baggage names the function."""
+        self.assertEqual(passed_on(PARENT, "a=b", "f"), (PARENT, "a=b,iii.function.id=f"))
+
+    def test_one(self) -> None:
+        """One of both is enough."""
+        self.assertEqual(passed_on(PARENT, None, "f"), (PARENT, "iii.function.id=f"))
+        self.assertEqual(passed_on(None, "a=b", "f"), (None, "a=b,iii.function.id=f"))
+
+    def test_none(self) -> None:
+        """Nothing comes of nothing; what is invalid or empty counts as nothing."""
+        zeros = "00-" + "0" * 32 + "-b7ad6b7169203331-01"
+        for parent in (None, "", "x", PARENT.upper(), "ff" + PARENT[2:], zeros, PARENT + "\n"):
+            for baggage in (None, "", "  ", "nonsense"):
+                self.assertEqual(passed_on(parent, baggage, "f"), (None, None))
+
+
+class WithFunctionTests(SynchronousTestCase):
+    def test_replaced(self) -> None:
+        """An earlier function is replaced, other entries stay, with their properties."""
+        self.assertEqual(with_function("iii.function.id=old, a=b;p=1 ,c=d", "new"), "a=b;p=1,c=d,iii.function.id=new")
+
+    def test_encoded(self) -> None:
+        """What may not stand in a value is percent-encoded; the separators of ids may."""
+        self.assertEqual(with_function(None, 'a::b c,d;e%é"'), "iii.function.id=a::b%20c%2Cd%3Be%25%C3%A9%22")
