@@ -4,21 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twisted.internet.interfaces import (
-    IReactorCore,
-    IReactorFromThreads,
-    IReactorSSL,
-    IReactorTCP,
-    IReactorTime,
-)
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
     from iii.core.triggers import Trigger
-
-
-class IReactor(IReactorCore, IReactorFromThreads, IReactorSSL, IReactorTCP, IReactorTime):
-    """What services use of a reactor."""
 
 
 class IConnection(Interface):

@@ -21,8 +21,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from iii.core.engine import Engine
-from iii.interfaces import IReactor
-from iii.wire.listen import CannotListen
+from iii.wire.listen import CannotListen, IReactor
 
 POLL = 0.05
 

@@ -15,13 +15,13 @@ from iii.config.errors import ConfigError
 from iii.config.load import load
 from iii.config.settings import EngineSettings, Settings
 from iii.core.engine import Engine, Module
-from iii.interfaces import IReactor
 from iii.lifecycle import EngineServices
 from iii.modules.api.service import ApiService
 from iii.modules.engine_functions.service import EngineFunctions
 from iii.modules.http.service import HttpModule
 from iii.modules.workers.listener import WorkerFactory, WorkerListener
 from iii.options import Options
+from iii.wire.listen import IReactor
 from iii.wire.outbox import Flusher
 
 __all__ = ["Options", "makeService"]

@@ -106,5 +106,5 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     names = sorted(known)
     if not names:
         return ", there are none here."
-    near = difflib.get_close_matches(word[:100], names, n=1)    # bounded: its cost grows with the square of the length
+    near = difflib.get_close_matches(word[:100], names, n=1)  # bounded: its cost grows with the square of the length
     return (f", did you mean {near[0]}?" if near else ".") + f" Known are {', '.join(names)}."

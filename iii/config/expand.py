@@ -12,7 +12,7 @@ from iii.config.errors import ConfigError, located, shown
 
 VERSION = "__III_ENGINE_VERSION__"
 
-_BREAK = re.compile(r"\r\n?|[\n\x85\u2028\u2029]")       # as the YAML reader counts lines
+_BREAK = re.compile(r"\r\n?|[\n\x85\u2028\u2029]")  # as the YAML reader counts lines
 _TOKEN = re.compile(
     r"""
       (?P<variable> \$\{ (?P<name> [^}:]+ ) (?: : (?P<default> [^}]* ) )? \} )
@@ -52,10 +52,10 @@ def expand(text: str, environ: Mapping[str, str], source: str) -> Expanded:
     @param source: The file, for the messages.
     @raise ConfigError: Variables are unset and have no default.  All are named, each with its line.
     """
-    pieces: list[tuple[str, str]] = []          # (what the file says, what it becomes)
+    pieces: list[tuple[str, str]] = []  # (what the file says, what it becomes)
     unset: list[str] = []
     quote, line, done, position = "", 1, 0, 0
-    end = text.rfind("}") + 1                   # no variable after it; so a lone "${" never searches to the end in vain
+    end = text.rfind("}") + 1  # no variable after it; so a lone "${" never searches to the end in vain
     while token := _TOKEN.search(text, position, end):
         position = token.end()
         match token.lastgroup:
@@ -83,7 +83,7 @@ def expand(text: str, environ: Mapping[str, str], source: str) -> Expanded:
 
 def _value(name: str, default: str | None, environ: Mapping[str, str]) -> str | None:
     value = environ.get(name)
-    if value is None or not is_unicode(value):          # os.environ keeps other bytes as surrogates
+    if value is None or not is_unicode(value):  # os.environ keeps other bytes as surrogates
         return __version__ if default == VERSION else default
     return value
 

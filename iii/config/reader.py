@@ -21,7 +21,7 @@ from iii.config.errors import Place, Report, shown, suggestion
 
 S = TypeVar("S", bound=Struct)
 
-_INVALID: Final = object()      # takes the place of a value about which an error was reported
+_INVALID: Final = object()  # takes the place of a value about which an error was reported
 
 _QUOTED = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?|true|false")
 
@@ -86,7 +86,7 @@ class Reader:
             return _INVALID
         try:
             return info.cls(**values)
-        except ValueError as error:                 # a Struct's __post_init__ says what does not go together
+        except ValueError as error:  # a Struct's __post_init__ says what does not go together
             self._report.error(place, str(error))
             return _INVALID
 
@@ -143,7 +143,7 @@ class Reader:
     def _integer(self, info: inspect.IntType, data: object, place: Place) -> object:
         low, high = info.ge if info.gt is None else info.gt + 1, info.le
         expected = "an integer" + _bounds(low, high)
-        if type(data) is not int:                   # and so no boolean
+        if type(data) is not int:  # and so no boolean
             return self._unexpected(expected, data, place)
         return self._bounded(data, low, high, expected, place)
 
@@ -195,7 +195,7 @@ class Reader:
     _readers: ClassVar[Mapping[type[inspect.Type], Callable[[Reader, Any, object, Place], object]]] = {
         inspect.AnyType: _any,
         inspect.BoolType: _boolean,
-        inspect.CustomType: _path,                  # the only one in use; a test sees to that
+        inspect.CustomType: _path,  # the only one in use; a test sees to that
         inspect.DictType: _map,
         inspect.FloatType: _float,
         inspect.IntType: _integer,

@@ -31,10 +31,12 @@ _TYPES: dict[str, tuple[re.Pattern[str], Callable[[str], object]]] = {
     _TAG + "bool": (re.compile(r"true|True|TRUE|false|False|FALSE"), lambda text: text.lower() == "true"),
     _TAG + "int": (
         re.compile(r"[-+]?(0|[1-9][0-9]{0,18}|0x[0-9a-fA-F]{1,16}|0o[0-7]{1,21}|0b[01]{1,64})"),
-        lambda text: int(text, 0),                              # longer ones become floats, as in the reference
+        lambda text: int(text, 0),  # longer ones become floats, as in the reference
     ),
     _TAG + "float": (
-        re.compile(r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"),
+        re.compile(
+            r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
+        ),
         lambda text: float(text.lower().replace(".inf", "inf").replace(".nan", "nan")),
     ),
 }
@@ -72,18 +74,18 @@ class _Reader:
         self._text, self._source = text, source
         self._events: Iterator[events.Event] = yaml.parse(text.text, Loader=yaml.SafeLoader)
         self._lines: dict[Keys, int] = {}
-        self._anchors: dict[str, tuple[object, int]] = {}       # the value, and how many values are in it
+        self._anchors: dict[str, tuple[object, int]] = {}  # the value, and how many values are in it
         self._count = 0
-        self._line = 0                                          # of the last event, in the text
+        self._line = 0  # of the last event, in the text
 
     def document(self) -> Document:
-        self._next()                                            # the stream's start
+        self._next()  # the stream's start
         if isinstance(self._next(), events.StreamEndEvent):
             return Document({}, {})
         root = self._next()
         empty = isinstance(root, events.ScalarEvent) and root.implicit[0] and not root.value
         value = {} if empty else self._value(root, ())
-        self._next()                                            # the document's end
+        self._next()  # the document's end
         if not isinstance(self._next(), events.StreamEndEvent):
             self._refuse("more than one document")
         return Document(value, self._lines)
@@ -107,7 +109,7 @@ class _Reader:
         else:
             assert isinstance(event, events.MappingStartEvent)
             value = self._mapping(event.tag, keys)
-        if event.anchor is not None:                            # only now: a value cannot contain itself
+        if event.anchor is not None:  # only now: a value cannot contain itself
             self._anchors[event.anchor] = value, self._count - before
         return value
 
@@ -146,7 +148,7 @@ class _Reader:
         while not isinstance(event := self._next(), events.MappingEndEvent):
             if not isinstance(event, events.ScalarEvent) or not is_unicode(event.value):
                 self._refuse("a key must be text")
-            key: str = event.value                              # whatever its type would be: a queue may be called 1
+            key: str = event.value  # whatever its type would be: a queue may be called 1
             if key in members:
                 self._refuse(f"the key {shown(key)} is given twice, first on line {self._lines[*keys, key]}")
             self._lines[*keys, key] = self._text.line(self._line)
@@ -167,7 +169,7 @@ class _Reader:
             if error.problem_mark is not None:
                 self._line = error.problem_mark.line
             self._refuse("not valid YAML: " + ", ".join(filter(None, (error.context, error.problem))))
-        except (ValueError, OverflowError) as error:            # PyYAML lets them through: "\UFFFFFFFF"
+        except (ValueError, OverflowError) as error:  # PyYAML lets them through: "\UFFFFFFFF"
             self._refuse(f"not valid YAML: {error}")
         if event.start_mark is not None:
             self._line = event.start_mark.line
@@ -175,4 +177,3 @@ class _Reader:
 
     def _refuse(self, text: str) -> NoReturn:
         raise ConfigError(located(self._source, self._text.line(self._line), text))
-

@@ -8,13 +8,22 @@ from typing import Any, Protocol
 import attrs
 from OpenSSL.SSL import Error as SslError
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IReactorCore,
+    IReactorFromThreads,
+    IReactorSSL,
+    IReactorTCP,
+    IReactorTime,
+)
 from twisted.internet.protocol import ServerFactory
 from twisted.internet.ssl import DefaultOpenSSLContextFactory
 
-from iii.interfaces import IReactor
-
 BACKLOG = 1024
+
+
+class IReactor(IReactorCore, IReactorFromThreads, IReactorSSL, IReactorTCP, IReactorTime):
+    """What the services of the engine use of a reactor."""
 
 
 class Tls(Protocol):

@@ -240,8 +240,8 @@ def nested_deeper(json: bytes, limit: int) -> bool:
     """
     Tell whether valid JSON is nested deeper than a number of levels.
 
-    Counting brackets decides nearly always.  Else texts are taken out, and of the brackets that are left one level after
-    the other is taken away; all of it runs at the speed of methods of C{bytes}.
+    Counting brackets decides nearly always.  Else texts are taken out, and of the brackets that are left one level
+    after the other is taken away; all of it runs at the speed of methods of C{bytes}.
     """
     if len(json) < 2 * limit or json.count(b"[") + json.count(b"{") <= limit:
         return False

@@ -67,17 +67,22 @@ class WorkerFunctionTests(SynchronousTestCase):
         )
         self.assertEqual(len(self.table), 3)
 
-    def test_in_turn(self) -> None:
-        """Workers without calls are chosen in turn."""
+    def register_all(self) -> None:
+        """Let all three serve the function, and show that they live."""
         for worker in (self.a, self.b, self.c):
             worker.register("f")
+        for worker in (self.a, self.b):
+            worker.connection.ponged()
+
+    def test_in_turn(self) -> None:
+        """Workers without calls are chosen in turn."""
+        self.register_all()
         self.assertEqual(sorted(self.picks(3)), ["a", "b", "c"])
         self.assertEqual(self.picks(3), self.picks(3))
 
     def test_least_outstanding(self) -> None:
         """The worker with the fewest calls to answer is chosen, whichever functions they are for."""
-        for worker in (self.a, self.b, self.c):
-            worker.register("f")
+        self.register_all()
         self.a.register("only_a")
         self.c.register("only_c")
         for function_id in ("only_a", "only_a", "only_c"):

@@ -85,7 +85,7 @@ class DeadlinesTests(SynchronousTestCase):
         """A call without any time ends soon."""
         self.add("a", 0.0)
         self.assertEqual(self.expired, [])
-        self.clock.advance(0.05)
+        self.clock.advance(0.06)
         self.assertEqual(self.expired, ["a"])
 
     def test_new_while_expiring(self) -> None:

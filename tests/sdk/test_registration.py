@@ -25,9 +25,8 @@ class RegistrationContract(OneSdk):
         calling = Deferred.fromCoroutine(self.worker.call(victim.id("slow"), payload={"seconds": 60}))
         await self.eventually("the call is under way", lambda: self._has_call(victim.name))
         await victim.worker.kill()
-        failure = await calling.addBoth(lambda result: result)
-        self.assertEqual(failure.check(RemoteError), RemoteError, failure)
-        self.assertEqual(failure.value.code, "invocation_stopped")
+        error = await self.assertFailure(calling, RemoteError)
+        self.assertEqual(error.code, "invocation_stopped")
 
     async def test_leaves(self) -> None:
         """A worker that shuts down leaves neither functions nor a row in the list of workers."""

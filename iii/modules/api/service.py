@@ -12,10 +12,9 @@ from twisted.web.server import Site
 
 from iii.config.settings import DEFAULT_API_PORT, ApiSettings
 from iii.core.engine import Engine
-from iii.interfaces import IReactor
 from iii.modules.api.metrics import registry
 from iii.modules.api.resource import Api
-from iii.wire.listen import CannotListen, listen, port_of
+from iii.wire.listen import CannotListen, IReactor, listen, port_of
 
 
 class Readiness(Protocol):

@@ -178,8 +178,14 @@ class RequestReader:
             raise RequestRefused(431)
         line_end = head.find(b"\r\n")
         version = head[line_end - 9 : line_end]
-        if (version != b" HTTP/1.1" and version != b" HTTP/1.0") or head[0] in b"\r\n" or head.count(b" ", 0, line_end) != 2:
-            raise RequestRefused(400)  # llhttp takes HTTP/0.9 and 2.0, RTSP, ICE, a bare CR or LF in front, and two spaces
+        if (
+            (version != b" HTTP/1.1" and version != b" HTTP/1.0")
+            or head[0] in b"\r\n"
+            or head.count(b" ", 0, line_end) != 2
+        ):
+            raise RequestRefused(
+                400
+            )  # llhttp takes HTTP/0.9 and 2.0, RTSP, ICE, a bare CR or LF in front, and two spaces
         self._fields: list[tuple[bytes, bytes]] = []
         self._complete = False
         try:

@@ -16,12 +16,12 @@ from iii.config.blocks.listeners import HttpSettings
 from iii.config.errors import ConfigError
 from iii.core.engine import Engine
 from iii.core.functions import FunctionDeclaration
-from iii.interfaces import IModule, IReactor, ITriggerProvider
+from iii.interfaces import IModule, ITriggerProvider
 from iii.modules.http.connection import HttpConnection
 from iii.modules.http.router import Router
 from iii.modules.http.site import Site
 from iii.modules.http.triggers import HttpTriggers
-from iii.wire.listen import listen, port_of
+from iii.wire.listen import IReactor, listen, port_of
 from iii.wire.outbox import Flusher
 
 CHECK_INTERVAL = 1.0

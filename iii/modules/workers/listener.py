@@ -15,9 +15,9 @@ from zope.interface import implementer
 
 from iii.core.engine import Engine
 from iii.core.functions import FunctionDeclaration
-from iii.interfaces import IModule, IReactor, ITriggerProvider
+from iii.interfaces import IModule, ITriggerProvider
 from iii.modules.workers.protocol import SocketProtocol
-from iii.wire.listen import Tls, listen, port_of
+from iii.wire.listen import IReactor, Tls, listen, port_of
 from iii.wire.outbox import Flusher
 from iii.wire.websocket import FastWebSocketServerFactory
 

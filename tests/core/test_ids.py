@@ -1,0 +1,18 @@
+"""Tests for L{iii.core.ids}."""
+
+from __future__ import annotations
+
+from uuid import RFC_4122, UUID
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from iii.core.ids import new_id
+
+
+class NewIdTests(SynchronousTestCase):
+    def test_uuid(self) -> None:
+        """Ids are random UUIDs of version 4."""
+        ids = {new_id() for _ in range(1000)}
+        self.assertEqual(len(ids), 1000)
+        for each in ids:
+            self.assertEqual((str(UUID(each)), UUID(each).version, UUID(each).variant), (each, 4, RFC_4122))
