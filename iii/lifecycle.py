@@ -43,17 +43,32 @@ class EngineServices(MultiService):
 
     log = Logger()
 
-    def __init__(self, engine: Engine, reactor: IReactor, drain_timeout: float, notes: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        reactor: IReactor,
+        drain_timeout: float,
+        notes: Sequence[str] = (),
+        *,
+        foreground: bool = True,
+    ) -> None:
         """
         @param drain_timeout: Seconds that calls under way may take when the engine stops.
         @param notes: Lines for the log at the start.
+        @param foreground: The process that the user started is this one.
         """
         super().__init__()
         self._engine, self._reactor, self._drain_timeout, self._notes = engine, reactor, drain_timeout, notes
+        self._foreground = foreground
         self.ready = False
 
     def startService(self) -> None:
-        """Start each child; one that cannot listen ends the process with status 1."""
+        """
+        Start each child; one that cannot listen ends the process with status 1.
+
+        @raise CannotListen: As a daemon: only through an C{Exception} does C{twistd} tell the process that the user
+            started, which would wait for ever otherwise.
+        """
         for note in self._notes:
             self.log.info("{note}", note=note)
         self._reactor.callWhenRunning(self._handle_signals)
@@ -61,7 +76,9 @@ class EngineServices(MultiService):
             super().startService()
         except CannotListen as error:
             self.log.critical("{error}", error=str(error))
-            raise SystemExit(f"iii: {error}") from error
+            if self._foreground:
+                raise SystemExit(1) from error
+            raise
         self.ready = True
         self.log.info("ready")
 

@@ -33,6 +33,11 @@ class Options(UsageOptions):
     optParameters = [["config", "c", None, f"Configuration file [default: {DEFAULT_FILE}, if it exists]."]]
     compData: Any = None
 
+    @property
+    def foreground(self) -> bool:
+        """C{twistd} does not put itself into the background."""
+        return self.parent is None or bool(self.parent["nodaemon"])
+
     def opt_version(self) -> None:
         """Print the version and exit."""
         print(__version__)  # noqa: T201

@@ -38,7 +38,7 @@ def makeService(options: Options) -> IService:
     config = options["config"]
     try:
         settings = load(None if config is None else Path(config), os.environ)
-        return build(settings, cast(IReactor, reactor))
+        return build(settings, cast(IReactor, reactor), foreground=options.foreground)
     except ConfigError as error:
         raise SystemExit(f"iii: {error}") from error
 
@@ -53,7 +53,7 @@ class Parts:
     reactor: IReactor
 
 
-def build(settings: Settings, reactor: IReactor) -> EngineServices:
+def build(settings: Settings, reactor: IReactor, *, foreground: bool) -> EngineServices:
     """
     Make the tree of services.  They start in the order in which they stand there and stop in reverse: what work comes
     in through starts last, and the API, which tells how the engine fares, stops last.
@@ -69,7 +69,7 @@ def build(settings: Settings, reactor: IReactor) -> EngineServices:
         namespace_grace=settings.registration_namespace_grace_ms / 1000,
     )
     parts = Parts(engine, own, Flusher(reactor), reactor)
-    tree = EngineServices(engine, reactor, own.drain_timeout_ms / 1000, notes(settings))
+    tree = EngineServices(engine, reactor, own.drain_timeout_ms / 1000, notes(settings), foreground=foreground)
     if own.api.enabled:
         ApiService(own.api, own.token, engine, tree, reactor).setServiceParent(tree)
     for entry in sorted(settings.modules, key=lambda entry: LAST.index(entry.module) if entry.module in LAST else -1):

@@ -9,6 +9,7 @@ from msgspec import Raw
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from iii.core.engine import Engine
@@ -127,11 +128,28 @@ class EngineServicesTests(SynchronousTestCase):
         self.assertEqual(self.events[-1], "stop http")
 
     def test_taken_port(self) -> None:
-        """A part that cannot listen ends the process with a sentence."""
+        """A part that cannot listen ends the process with status 1; the log says why."""
 
         def fail() -> None:
             raise CannotListen("http", "127.0.0.1", 3111, os.strerror(98))
 
         self.parts[2].startService = fail  # type: ignore[method-assign]
+        events: list[dict[str, Any]] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
         exit = self.assertRaises(SystemExit, self.tree.startService)
-        self.assertEqual(exit.code, "iii: http: cannot listen on 127.0.0.1:3111: Address already in use")
+        self.assertEqual(exit.code, 1)
+        (said,) = [formatEvent(event) for event in events if event["log_level"] is LogLevel.critical]
+        self.assertEqual(said, "http: cannot listen on 127.0.0.1:3111: Address already in use")
+
+    def test_taken_port_in_the_background(self) -> None:
+        """As a daemon it raises on, so that C{twistd} tells the process which the user started."""
+        tree = EngineServices(self.engine, self.reactor, 10.0, foreground=False)  # type: ignore[arg-type]
+        part = Part("http", self.events)
+        part.setServiceParent(tree)
+
+        def fail() -> None:
+            raise CannotListen("http", "127.0.0.1", 3111, os.strerror(98))
+
+        part.startService = fail  # type: ignore[method-assign]
+        self.assertRaises(CannotListen, tree.startService)

@@ -124,10 +124,12 @@ class DaemonTests(TestCase):
                 engine.write()
                 ended = run(engine.directory, "twistd", "-n", "--pidfile=", "iii", "-c", "config.yaml")
                 self.assertEqual(ended.returncode, 1, ended.stdout + ended.stderr)
-                self.assertIn(f"cannot listen on 127.0.0.1:{port}: Address already in use", ended.stderr)
+                self.assertIn(f"cannot listen on 127.0.0.1:{port}: Address already in use", ended.stdout)
                 self.assertNotIn("Traceback", ended.stderr + ended.stdout)
                 ended = run(engine.directory, "twistd", "iii", "-c", "config.yaml")
                 self.assertEqual(ended.returncode, 1, ended.stdout + ended.stderr)
+                self.assertIn(f"cannot listen on 127.0.0.1:{port}", ended.stderr)
+                self.assertFalse((engine.directory / "twistd.pid").exists())
                 self.assertIn("Address already in use", (engine.directory / "twistd.log").read_text())
 
     async def test_wrong_file(self) -> None:

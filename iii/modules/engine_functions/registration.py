@@ -97,8 +97,7 @@ class TriggerRegistration:
         if silence.active():
             silence.cancel()
         if error is not None:
-            if self._engine.triggers.find(trigger.id) is trigger:
-                self._engine.triggers.remove(trigger)
+            self._engine.triggers.remove(trigger)  # still there: it has just been spoken of
             raise TriggerRefused(f"{error.code}: {error.message}")
 
     def _answered(self, trigger: Trigger, error: ErrorBody | None) -> None:
@@ -124,4 +123,6 @@ class TriggerRegistration:
         trigger = self._engine.triggers.find(which.id)
         if trigger is not None:
             self._engine.remove_trigger(trigger)
+        if which.id in self._unanswered:
+            self._settle(which.id, None)
         return Removed(trigger is not None)

@@ -175,16 +175,20 @@ class Exchange:
             (uploads.id, key(uploads.id)),
             (replies.id, key(replies.id)),
         )
-        self._in_gate = self._waiting = True
-        if not self._site.gate.enter(self):
+        self._in_gate = True
+        if self._site.gate.enter(self):
+            self._waiting = bool(self._data)
+        else:
             self._in_gate = False
-            self.overdue()
+            self._turn_away()
 
     def admitted(self) -> None:
         """The gate lets it in."""
         site, route, headers = self._site, self._route, self.request.headers
         data, self._data = self._data, ABSENT
-        self._waiting = False
+        if self._waiting:
+            self._waiting = False
+            self.deadline = site.now + site.timeout
         call = site.engine.invoke(
             route.function_id,
             data,
@@ -294,11 +298,14 @@ class Exchange:
             self._finish()
 
     def overdue(self) -> None:
-        """The deadline has passed, or the gate has turned it away."""
+        """The deadline has passed."""
         if self._waiting:
-            self.answer(failure(self._route, WorkerOverloaded.code, "too many requests are in progress"))
+            self._turn_away()
         else:
             self.answer(TIMED_OUT)
+
+    def _turn_away(self) -> None:
+        self.answer(failure(self._route, WorkerOverloaded.code, "too many requests are in progress"))
 
     def gone(self) -> None:
         """The client has gone."""
