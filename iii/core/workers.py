@@ -28,7 +28,7 @@ class Announcement(msgspec.Struct, omit_defaults=True):
     name: str | None = None
     description: str | None = None
     os: str | None = None
-    pid: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] | None = None  # without one, engine::workers::list is silent
+    pid: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] | None = None  # without one, it is not listed
     isolation: str | None = None
     namespace: str | None = None
     telemetry: Telemetry | None = None

@@ -31,9 +31,9 @@ def given_json(payload: Raw) -> Raw | UnsetType:
     return UNSET if is_null(payload) else payload
 
 
-def first_segment(dotted_id: str) -> str:
+def first_segment(whole: str) -> str:
     """What stands for an owner without a name: C{orders} for C{orders::create}."""
-    return dotted_id.partition("::")[0]
+    return whole.partition("::")[0]
 
 
 def names_of_owners(function: Function) -> list[str]:

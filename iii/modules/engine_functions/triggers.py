@@ -16,7 +16,7 @@ from iii.core.functions import Caller
 from iii.core.triggers import Provider, ProviderKey, Trigger
 from iii.modules.engine_functions.functions import FunctionDetail, Functions, live_triggers
 from iii.modules.engine_functions.names import first_segment, given, given_json, name_of_provider, names_of_owners
-from iii.wire.messages import DEFAULT_NAMESPACE, is_null
+from iii.wire.messages import DEFAULT_NAMESPACE, is_null, value_of
 
 MAX_SUMMARY = 80
 
@@ -163,10 +163,10 @@ class TriggerTypes:
         provider = self._triggers.provider(key)
         if provider is None:
             return None
-        live = [trigger.binding for trigger in live_triggers(self._triggers)]
+        bindings = (trigger.binding for trigger in self._triggers.all())
         detail = TypeDetail(
             **msgspec.structs.asdict(type_row(key, provider)),
-            instance_count=sum(binding is not None and binding.provider_key == key for binding in live),
+            instance_count=sum(binding is not None and binding.provider_key == key for binding in bindings),
         )
         module = self._triggers.provider((DEFAULT_NAMESPACE, key[1]))
         for schema in ("configuration_schema", "request_schema", "response_schema"):
@@ -244,5 +244,5 @@ def type_row(key: ProviderKey, provider: Provider) -> TypeRow:
 
 def summary(config: Raw) -> str:
     """A config on one line of bounded length."""
-    text = msgspec.json.format(config, indent=-1).decode()
+    text = msgspec.json.encode(value_of(config)).decode()
     return text if len(text) <= MAX_SUMMARY else text[:MAX_SUMMARY] + "…"

@@ -120,8 +120,9 @@ class Workers:
         of_modules = self._functions_of_modules()
         rows = [self._module_row(module, of_modules[module.name]) for module in self._engine.modules]
         for connection in self._engine.connections.values():
-            if connection.announcement is not None and connection.announcement.pid is not None:
-                rows.append(connection_row(connection))
+            said = connection.announcement
+            if said is not None and said.pid is not None:
+                rows.append(connection_row(connection, said))
         found = [
             row
             for row in rows
@@ -148,16 +149,12 @@ class Workers:
         )
 
     def _worker(self, connection: Connection) -> WorkerInfo:
-        assert connection.announcement is not None and connection.namespace is not None
-        find = self._engine.functions.find
-        served = [find(connection.namespace, each) for each in sorted(connection.registrations.functions)]
-        detail = WorkerDetail(
-            **msgspec.structs.asdict(connection_row(connection)),
-            pid=given(connection.announcement.pid),
-            internal=False,
-        )
+        said = connection.announcement
+        assert said is not None  # it has a name
+        row = connection_row(connection, said)
+        served = [self._engine.functions.find(row.namespace, each) for each in row.functions]
         return self._info(
-            detail,
+            WorkerDetail(**msgspec.structs.asdict(row), pid=given(said.pid), internal=False),
             [function for function in served if function is not None],
             lambda provider: provider.connection is connection,
         )
@@ -197,7 +194,7 @@ class Workers:
             raise NotFound(f"Worker '{asked.name}' is not connected in the requested namespace; it is {where}")
         raise NotFound(f"Worker '{asked.name}' is ambiguous: it is {where} Pass `namespace` to disambiguate.")
 
-    def _functions_of_modules(self) -> dict[str, list[Function]]:
+    def _functions_of_modules(self) -> defaultdict[str, list[Function]]:
         """What each module serves, by id."""
         of_modules = defaultdict(list)
         for function in self._engine.functions:
@@ -223,13 +220,13 @@ class Workers:
         )
 
 
-def connection_row(connection: Connection) -> WorkerRow:
+def connection_row(connection: Connection, said: Announcement) -> WorkerRow:
     """Describe a worker briefly."""
-    said = connection.announcement or Announcement()
+    assert connection.namespace is not None  # it is known with the announcement
     return WorkerRow(
         id=connection.id,
         name=said.name,
-        namespace=connection.namespace or DEFAULT_NAMESPACE,
+        namespace=connection.namespace,
         description=said.description,
         runtime=said.runtime or "unknown",
         version=said.version,

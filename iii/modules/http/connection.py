@@ -67,7 +67,7 @@ class HttpConnection(Protocol):
     def dataReceived(self, data: bytes) -> None:
         if self._closing:
             return
-        if self._current is None or not self._current.answered:
+        if self._current is None or not self._current.complete:
             self._active = self._site.now  # a body that nobody waits for gains no time
         try:
             self._reader.feed(data)
@@ -121,7 +121,7 @@ class HttpConnection(Protocol):
         """Send a part of an answer, or hold it until its turn comes."""
         exchanges = self._exchanges
         if exchanges and exchanges[0] is exchange:
-            self._outbox.write(data)
+            self._write(data)
             return
         if exchange.held is None:
             exchange.held = []
@@ -159,9 +159,15 @@ class HttpConnection(Protocol):
         """It is the turn of this answer."""
         held, exchange.held = exchange.held, None
         if held is not None:
-            self._held_bytes -= sum(map(len, held))
-            self._outbox.write(*held)
+            data = b"".join(held)
+            self._held_bytes -= len(data)
+            self._write(data)
         exchange.drained()
+
+    def _write(self, data: bytes) -> None:
+        if self._outbox.full:
+            self._unsent += len(data)
+        self._outbox.write(data)
 
     def _go_on(self) -> None:
         try:

@@ -192,7 +192,7 @@ class FiringTests(EventsTestCase):
         self.assertEqual(len(self.listener.received("invokefunction")), 2)
 
     def test_changes_while_firing(self) -> None:
-        """A function of a module may end triggers of the type that is just firing; those are called once more at most."""
+        """A function may end triggers of the type that is just firing; those are called once more at most."""
         self.add("m", [declared("m::end", lambda given, caller: self.listener.send("unregistertrigger", id="t"))])
         self.connect("w").register_trigger("m", WORKERS, "m::end")
         for _ in range(2):

@@ -153,7 +153,7 @@ class WorkerEnd:
     """
 
     def __init__(self, channel: Channel) -> None:
-        self.channel = channel
+        self._channel: Channel | None = channel
         self.full = self.paused = self.finished = False
         self.received: list[bytes | str] = []
 
@@ -167,19 +167,26 @@ class WorkerEnd:
         self.paused = False
 
     def finish(self) -> None:
-        self.finished = True
+        self.finished, self._channel = True, None
+
+    def write(self, payload: bytes, is_binary: bool) -> None:
+        """A writer sends a message; once the channel has ended, to nobody."""
+        if self._channel is not None:
+            self._channel.write(payload, is_binary)
 
     def text(self, **message: Any) -> None:
         """A writer sends a control message."""
-        self.channel.write(json.dumps(message).encode(), False)
+        self.write(json.dumps(message).encode(), False)
 
     def binary(self, data: bytes) -> None:
         """A writer sends a piece of a body."""
-        self.channel.write(data, True)
+        self.write(data, True)
 
     def close(self) -> None:
         """A writer closes its socket."""
-        self.channel.end()
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.end()
 
 
 @attrs.frozen

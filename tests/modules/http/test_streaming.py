@@ -73,7 +73,7 @@ class ControlTests(StreamingTestCase):
         """What is no control, or a status that is none, is ignored."""
         writer = self.start()
         for text in (b"", b"{", b"[]", b'"set_status"', b'{"type":"other"}', b'{"type":"set_headers","headers":[]}', b"\xff"):
-            writer.channel.write(text, False)
+            writer.write(text, False)
         for status in (99, 600, "201", 201.0, None, True, -1, 10**30):
             writer.text(type="set_status", status_code=status)
         writer.text(type="set_headers", headers={"a\r\nb": "c", "d": "e\r\nf: g"})
