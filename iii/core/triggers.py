@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import attrs
 import msgspec
 from msgspec import Raw
+from twisted.logger import Logger
 
 from iii.core.errors import TriggerRefused
 from iii.interfaces import ITriggerProvider
@@ -103,6 +104,8 @@ class TriggerTable:
 
     @ivar ownerless: How many triggers have no owner.
     """
+
+    log = Logger()
 
     def __init__(self) -> None:
         self.ownerless = 0
@@ -230,7 +233,7 @@ class TriggerTable:
             if binding is None or binding.provider_key != key:
                 continue
             if tell and binding.presented is trigger:
-                self._providers[key][-1].handler.unregister(trigger)
+                self._end(key, trigger)
             self._bindings.pop(binding.key, None)
             trigger.binding, trigger.reason = None, "its provider has gone"
             served.append(trigger)
@@ -280,10 +283,17 @@ class TriggerTable:
         if binding.presented is not trigger:
             return
         del self._bindings[binding.key]
-        self._providers[binding.provider_key][-1].handler.unregister(trigger)
+        self._end(binding.provider_key, trigger)
         for member in binding.members.values():
             member.binding = None
         self._resume(binding.members.values())
+
+    def _end(self, key: ProviderKey, trigger: Trigger) -> None:
+        """Tell a provider that a binding has ended.  Its failure is a defect of its own, and must not keep us."""
+        try:
+            self._providers[key][-1].handler.unregister(trigger)
+        except Exception:
+            self.log.failure("the provider of {type} failed to end trigger {id}", type=key[1], id=trigger.id)
 
     def _binding_key(self, trigger: Trigger, provider_key: ProviderKey) -> tuple[object, ...]:
         """

@@ -41,7 +41,7 @@ class Announcement(msgspec.Struct, omit_defaults=True):
         """Return what holds after a repeated announcement: C{runtime}, C{version}, C{telemetry} always change."""
         changes = {
             field: getattr(newer, field)
-            for field in ("name", "description", "os", "pid", "isolation")
+            for field in ("name", "description", "os", "pid", "isolation", "features")
             if getattr(newer, field) is not None
         }
         return msgspec.structs.replace(

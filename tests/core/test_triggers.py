@@ -337,3 +337,18 @@ class TriggerTableTests(SynchronousTestCase):
         ):
             self.table.answered(key, connection, trigger_id, ErrorBody("no", "no"))
         self.assertEqual((list(provider.active), self.reports.all), (["1"], []))
+
+    # Defects.
+
+    def test_provider_that_fails_to_end(self) -> None:
+        """A provider that raises when a trigger ends has a defect, which is logged; the trigger ends all the same."""
+        provider = self.provide()
+        trigger = self.register("1")
+
+        def fail(trigger: Trigger) -> None:
+            raise ZeroDivisionError
+
+        provider.unregister = fail  # type: ignore[method-assign]
+        self.table.remove(trigger)
+        self.assertIsNone(self.table.find("1"))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)

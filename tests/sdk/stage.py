@@ -105,7 +105,7 @@ class Theatre:
     """
     Keeps a stage from test to test, because Trial has no fixtures that outlive one.
 
-    The processes end when Trial shuts the reactor down.
+    The processes end when Trial shuts the reactor down: after the last test, with C{-j} after every one.
     """
 
     def __init__(self) -> None:
@@ -123,7 +123,7 @@ class Theatre:
             raise StageFailed(self._failure)
         if self._stage is None:
             stage = Stage(reactor, Path(case.mktemp()).resolve())
-            reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(stage.kill()))
+            reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(self._close(stage)))
             try:
                 await stage.start()
             except Exception as error:
@@ -132,6 +132,10 @@ class Theatre:
             self._stage = stage
         case.addCleanup(self._leave, self._stage)
         return self._stage
+
+    async def _close(self, stage: Stage) -> None:
+        self._stage = None
+        await stage.kill()
 
     async def _leave(self, stage: Stage) -> None:
         try:
