@@ -48,8 +48,10 @@ class Channel:
         "writer",
     )
 
-    def __init__(self, buffer_size: int, max_bytes: int, created: float, forget: Callable[[Channel], None]) -> None:
-        self.id, self.created = new_id(), created
+    def __init__(
+        self, channel_id: str, buffer_size: int, max_bytes: int, created: float, forget: Callable[[Channel], None]
+    ) -> None:
+        self.id, self.created = channel_id, created
         self._buffer_size, self._max_bytes, self._forget = buffer_size, max_bytes, forget
         self._buffer: deque[tuple[bytes, bool]] = deque()
         self._bytes = 0
@@ -124,6 +126,9 @@ class Channel:
         self.drop()
 
 
+_TWIN = {digit: f"{int(digit, 16) ^ 8:x}" for digit in "0123456789abcdef"}
+
+
 class Channels:
     """
     All channels that may still be joined.
@@ -135,10 +140,11 @@ class Channels:
     def __init__(self, clock: IReactorTime, limit: int, buffer_bytes: int) -> None:
         self._clock, self._limit, self._buffer_bytes = clock, limit, buffer_bytes
         self._channels: dict[str, Channel] = {}
+        self._promised: dict[str, Callable[[Channel], None]] = {}
         self._secret = urandom(32)
 
     def __len__(self) -> int:
-        return len(self._channels)
+        return len(self._channels) + len(self._promised)
 
     def create(self, buffer_size: int = DEFAULT_BUFFER) -> Channel:
         """
@@ -147,16 +153,42 @@ class Channels:
         @param buffer_size: Messages kept for a reader that does not read; brought into 1 to 1024.
         @raise TooManyChannels: The engine's limit is reached.
         """
-        if len(self._channels) >= self._limit:
-            raise TooManyChannels(self._limit)
-        size = max(1, min(buffer_size, MAX_BUFFER))
-        channel = Channel(size, self._buffer_bytes, self._clock.seconds(), self.forget)
-        self._channels[channel.id] = channel
+        self._make_room()
+        return self._create(new_id(), max(1, min(buffer_size, MAX_BUFFER)))
+
+    def _create(self, channel_id: str, buffer_size: int) -> Channel:
+        channel = Channel(channel_id, buffer_size, self._buffer_bytes, self._clock.seconds(), self.forget)
+        self._channels[channel_id] = channel
         return channel
 
+    def _make_room(self) -> None:
+        if len(self._channels) + len(self._promised) >= self._limit:
+            raise TooManyChannels(self._limit)
+
+    def promise(self, first: Callable[[Channel], None], second: Callable[[Channel], None]) -> tuple[str, str]:
+        """
+        Announce two channels that come into being when somebody joins them.  Every HTTP request announces two and
+        hardly any of them is joined, so this costs a quarter of making them.  The two have one key.
+
+        @param first: Called with the first channel when it is wanted; likewise C{second}.
+        @return: Their ids, for L{withdraw}.
+        @raise TooManyChannels: The engine's limit is reached.
+        """
+        self._make_room()
+        one = new_id()
+        other = _TWIN[one[0]] + one[1:]
+        self._promised[one], self._promised[other] = first, second
+        return one, other
+
+    def withdraw(self, ids: tuple[str, str]) -> None:
+        """Let nobody join two promised channels any more; ends that are connected go on."""
+        for channel_id in ids:
+            if self._promised.pop(channel_id, None) is None:
+                self._channels.pop(channel_id, None)
+
     def key(self, channel_id: str) -> str:
-        """The key of a channel, in the form of a UUID."""
-        return as_uuid(blake2b(channel_id.encode(), digest_size=16, key=self._secret).hexdigest())
+        """The key of a channel, in the form of a UUID.  Ids that differ in the first digit only have the same one."""
+        return as_uuid(blake2b(channel_id[1:].encode(), digest_size=16, key=self._secret).hexdigest())
 
     def ref(self, channel: Channel, direction: Direction) -> dict[str, str]:
         """What travels inside payloads and makes SDKs open an end (spec/worker-protocol.md, 13)."""
@@ -164,7 +196,12 @@ class Channels:
 
     def find(self, channel_id: str, key: str) -> Channel | None:
         """Return the channel with this id, if it may still be joined and the key is its key."""
-        return self._channels.get(channel_id) if self.genuine(channel_id, key) else None
+        if not self.genuine(channel_id, key):
+            return None
+        keep = self._promised.pop(channel_id, None)
+        if keep is not None:
+            keep(self._create(channel_id, DEFAULT_BUFFER))
+        return self._channels.get(channel_id)
 
     def genuine(self, channel_id: str, key: str) -> bool:
         """Whether an id and a key belong together: to a channel that is or was."""

@@ -27,8 +27,6 @@ from iii.wire.outbox import Flusher
 CHECK_INTERVAL = 1.0
 """Seconds between two looks at the clock and at what takes too long."""
 POLL = 0.02
-STOP_TIMEOUT = 5.0
-"""Seconds in which clients can read the last answers when the module stops."""
 
 
 class HttpFactory(ServerFactory[HttpConnection]):
@@ -63,11 +61,22 @@ class HttpModule(Service):
     functions: Sequence[FunctionDeclaration] = ()
     trigger_types: Mapping[str, ITriggerProvider]
 
-    def __init__(self, settings: HttpSettings, engine: Engine, flusher: Flusher, reactor: IReactor) -> None:
-        """L{ConfigError} when the settings ask for what is not available."""
+    def __init__(
+        self,
+        settings: HttpSettings,
+        engine: Engine,
+        flusher: Flusher,
+        reactor: IReactor,
+        *,
+        stop_timeout: float = 5.0,
+    ) -> None:
+        """
+        @param stop_timeout: Seconds in which clients can read the last answers when the module stops.
+        @raise ConfigError: The settings ask for what is not available.
+        """
         if settings.middleware:
             raise ConfigError("iii-http: middleware is not available yet; remove it, or wait for the next version")
-        self._settings, self._reactor = settings, reactor
+        self._settings, self._reactor, self._stop_timeout = settings, reactor, stop_timeout
         router = Router()
         self.trigger_types = {"http": HttpTriggers(router)}
         self._site = Site(
@@ -115,7 +124,7 @@ class HttpModule(Service):
         await maybeDeferred(self.stop_accepting)
         for connection in list(self._site.connections):
             connection.close()
-        deadline = self._reactor.seconds() + STOP_TIMEOUT
+        deadline = self._reactor.seconds() + self._stop_timeout
         while self._site.connections and self._reactor.seconds() < deadline:
             await deferLater(self._reactor, POLL)
         for connection in list(self._site.connections):

@@ -1,0 +1,37 @@
+"""Tests for L{iii.modules.http.request}."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from iii.modules.http.request import headers_of, parse_query
+
+
+class QueryTests(SynchronousTestCase):
+    def test_forms(self) -> None:
+        """A query is decoded as a form: spec/http.md, A5."""
+        for query, expected in (
+            ("a=1&b=2", {"a": "1", "b": "2"}),
+            ("a=1&a=2", {"a": "2"}),
+            ("a", {"a": ""}),
+            ("a=", {"a": ""}),
+            ("=a", {"": "a"}),
+            ("a=b=c", {"a": "b=c"}),
+            ("a+b=c+d", {"a b": "c d"}),
+            ("a=%2B%20%26", {"a": "+ &"}),
+            ("%C3%BC=%E2%82%AC", {"ü": "€"}),
+            ("a=%FF%zz%4", {"a": "\ufffd%zz%4"}),
+            ("&&a=1&", {"a": "1"}),
+            ("a?b=c", {"a?b": "c"}),
+            ("a;b=c", {"a;b": "c"}),
+            ("", {}),
+        ):
+            self.assertEqual(parse_query(query), expected, query)
+
+
+class HeadersTests(SynchronousTestCase):
+    def test_unusual_names(self) -> None:
+        """Names of headers that are never the same do not fill the memory."""
+        for number in range(5000):
+            name = f"X-{number}"
+            self.assertEqual(headers_of([(name.encode(), b"1")], b""), {name.lower(): "1"})
