@@ -153,7 +153,7 @@ class Channels:
         @param buffer_size: Messages kept for a reader that does not read; brought into 1 to 1024.
         @raise TooManyChannels: The engine's limit is reached.
         """
-        self._make_room()
+        self._make_room(1)
         return self._create(new_id(), max(1, min(buffer_size, MAX_BUFFER)))
 
     def _create(self, channel_id: str, buffer_size: int) -> Channel:
@@ -161,8 +161,8 @@ class Channels:
         self._channels[channel_id] = channel
         return channel
 
-    def _make_room(self) -> None:
-        if len(self._channels) + len(self._promised) >= self._limit:
+    def _make_room(self, number: int) -> None:
+        if len(self._channels) + len(self._promised) + number > self._limit:
             raise TooManyChannels(self._limit)
 
     def promise(self, first: Callable[[Channel], None], second: Callable[[Channel], None]) -> tuple[str, str]:
@@ -174,7 +174,7 @@ class Channels:
         @return: Their ids, for L{withdraw}.
         @raise TooManyChannels: The engine's limit is reached.
         """
-        self._make_room()
+        self._make_room(2)
         one = new_id()
         other = _TWIN[one[0]] + one[1:]
         self._promised[one], self._promised[other] = first, second
@@ -198,10 +198,14 @@ class Channels:
         """Return the channel with this id, if it may still be joined and the key is its key."""
         if not self.genuine(channel_id, key):
             return None
+        self.redeem(channel_id)
+        return self._channels.get(channel_id)
+
+    def redeem(self, channel_id: str) -> None:
+        """Make a channel that was promised, if this one was and nobody has joined it yet."""
         keep = self._promised.pop(channel_id, None)
         if keep is not None:
             keep(self._create(channel_id, DEFAULT_BUFFER))
-        return self._channels.get(channel_id)
 
     def genuine(self, channel_id: str, key: str) -> bool:
         """Whether an id and a key belong together: to a channel that is or was."""

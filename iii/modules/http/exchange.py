@@ -60,6 +60,7 @@ class Exchange:
         "_call",
         "_connection",
         "_data",
+        "_ids",
         "_in_gate",
         "_replies",
         "_route",
@@ -69,6 +70,7 @@ class Exchange:
         "_uploads",
         "_values",
         "_waiting",
+        "_whole",
         "answered",
         "complete",
         "deadline",
@@ -89,7 +91,9 @@ class Exchange:
         self._data = ABSENT  # for the function, until it is called
         self._body: list[bytes] | None = None  # of JSON, until it is complete
         self._upload: Upload | None = None
-        self._uploads: Channel | None = None
+        self._whole: bytes | None = None  # the body that a reader of the channel gets, unless it is streamed
+        self._ids: tuple[str, str] | None = None  # of both channels, as long as somebody may join them
+        self._uploads: Channel | None = None  # likewise what has been joined
         self._replies: Channel | None = None
         self._stream: StreamedResponse | None = None
         self._call: Call | None = None
@@ -119,9 +123,11 @@ class Exchange:
             self._body = []
         elif not request.has_body:
             self._call_with(b"")
-        elif (uploads := self._open_channels()) is not None:
-            self._upload = Upload(uploads, self._connection.throttle)
-            self._enter(uploads, b"null")
+        elif (ids := self._promise_channels()) is not None:
+            site.engine.channels.redeem(ids[0])
+            assert self._uploads is not None
+            self._upload = Upload(self._uploads, self._connection.throttle)
+            self._enter(ids, b"null")
 
     def receive(self, data: bytes) -> None:
         """A part of the body has come."""
@@ -146,35 +152,31 @@ class Exchange:
 
     def _call_with(self, body: bytes) -> None:
         """Call the function with a body that is complete: JSON, or none."""
-        self._body = None
-        uploads = self._open_channels()
-        if uploads is not None:
-            write_whole(uploads, body)
-            self._enter(uploads, json_or_null(body) if body else b"null")
+        self._body, self._whole = None, body
+        ids = self._promise_channels()
+        if ids is not None:
+            self._enter(ids, json_or_null(body) if body else b"null")
 
-    def _open_channels(self) -> Channel | None:
-        """Make both channels and return the one for the request's body; without them, answer."""
-        channels = self._site.engine.channels
+    def _promise_channels(self) -> tuple[str, str] | None:
+        """Announce both channels and return their ids; without them, answer."""
         try:
-            uploads = self._uploads = channels.create()
-            replies = self._replies = channels.create()
+            self._ids = self._site.engine.channels.promise(self._uploads_wanted, self._replies_wanted)
         except TooManyChannels as error:
             self.answer(failure(self._route, error.code, str(error)))
-            return None
-        replies.attach_reader(self)
-        return uploads
+        return self._ids
 
-    def _enter(self, uploads: Channel, body: bytes) -> None:
-        replies, key = self._replies, self._site.engine.channels.key
-        assert replies is not None
-        self._data = request_object(
-            self._route,
-            self._values,
-            self.request,
-            body,
-            (uploads.id, key(uploads.id)),
-            (replies.id, key(replies.id)),
-        )
+    def _uploads_wanted(self, channel: Channel) -> None:
+        self._uploads = channel
+        if self._whole is not None:
+            write_whole(channel, self._whole)
+
+    def _replies_wanted(self, channel: Channel) -> None:
+        self._replies = channel
+        channel.attach_reader(self)
+
+    def _enter(self, ids: tuple[str, str], body: bytes) -> None:
+        key = self._site.engine.channels.key(ids[0])
+        self._data = request_object(self._route, self._values, self.request, body, ids, key)
         self._in_gate = True
         if self._site.gate.enter(self):
             self._waiting = bool(self._data)
@@ -330,15 +332,12 @@ class Exchange:
         call, self._call = self._call, None
         if call is not None:
             call.cancel()
-        channels, uploads = self._site.engine.channels, self._uploads
-        if uploads is not None:
-            self._uploads = None
-            if uploads.reader is None:
-                uploads.drop()
-            else:
-                channels.forget(uploads)
-        if self._replies is not None:
-            channels.forget(self._replies)
+        if self._ids is not None:
+            self._site.engine.channels.withdraw(self._ids)
+            self._ids = self._whole = None
+        uploads, self._uploads = self._uploads, None
+        if uploads is not None and uploads.reader is None:
+            uploads.drop()
         if self._in_gate:
             self._in_gate = False
             self._site.gate.leave(self)

@@ -117,20 +117,20 @@ def request_object(
     values: Sequence[str],
     request: Request,
     body: bytes,
-    uploads: tuple[str, str],
-    replies: tuple[str, str],
+    channels: tuple[str, str],
+    key: str,
 ) -> Raw:
     """
     Return what the handler is called with.
 
     @param values: Of the route's parameters.
     @param body: JSON.
-    @param uploads: Id and key of the channel C{request_body}.
-    @param replies: Likewise of the channel C{response}.
+    @param channels: Ids of the channels C{request_body} and C{response}.
+    @param key: Of both.
     """
-    channels = (
-        f',"request_body":{{"channel_id":"{uploads[0]}","access_key":"{uploads[1]}","direction":"read"}}'
-        f',"response":{{"channel_id":"{replies[0]}","access_key":"{replies[1]}","direction":"write"}}}}'
+    refs = (
+        f',"request_body":{{"channel_id":"{channels[0]}","access_key":"{key}","direction":"read"}}'
+        f',"response":{{"channel_id":"{channels[1]}","access_key":"{key}","direction":"write"}}}}'
     )
     return Raw(
         b"".join(
@@ -145,7 +145,7 @@ def request_object(
                 route.fixed_members,
                 b'"body":',
                 body,
-                channels.encode(),
+                refs.encode(),
             )
         )
     )
