@@ -70,6 +70,7 @@ class Connection:
     @ivar announcement: What the worker said about itself, once it has (C{engine::workers::register}).
     @ivar pending: Calls that this worker is to answer, by the id that it knows them by.
     @ivar made: Calls that this worker made and waits for, by its own ids.
+    @ivar missed: Answers to its calls that came after it had broken off.
     @ivar suspect: Another connection took one of its functions, and it has not answered a ping since: perhaps the
         socket of a worker that is gone.
     @ivar accepts_bytes: The largest message that its SDK takes.
@@ -84,6 +85,8 @@ class Connection:
         self.announcement: Announcement | None = None
         self.pending: dict[str, Call] = {}
         self.made: dict[str, Call] = {}
+        self.missed: list[bytes] = []
+        self._missed_bytes = 0
         self.suspect = self.closed = False
         self.accepts_bytes = 64 * MiB
         self._engine = engine
@@ -213,7 +216,18 @@ class Connection:
             self._engine.counters.payloads_too_large += 1
             error = error_body(PayloadTooLarge(len(frame), self.accepts_bytes))
             frame = encode(InvocationResult(invocation_id, call.function_id, ABSENT, error))
-        self.edge.send(frame)
+        if self.closed:
+            self._miss(frame)
+        else:
+            self.edge.send(frame)
+
+    def _miss(self, frame: bytes) -> None:
+        """Keep an answer for when the worker comes back, as much as may wait to be sent to a peer."""
+        self._missed_bytes += len(frame)
+        if self._missed_bytes <= self._engine.limits.outbox_bytes:
+            self.missed.append(frame)
+        else:
+            self._engine.counters.answers_lost += 1
 
     def _hold(self, message: InvokeFunction) -> bool:
         """
@@ -368,7 +382,8 @@ class Connection:
 
     def _reattach(self, message: Reattach) -> None:
         """The worker proves which connection it had: that one is gone, whatever its socket says."""
-        previous = self._engine.connections.get(message.previous_worker_id)
+        engine, previous_id = self._engine, message.previous_worker_id
+        previous = engine.connections.get(previous_id) or engine.broken_off.find(previous_id)
         if previous is None or previous is self:
             return
         if message.reattach_token != previous.token:
@@ -380,11 +395,36 @@ class Connection:
             return
         previous.edge.abort()
         previous.lost()
+        if engine.broken_off.find(previous_id) is not None:
+            engine.broken_off.release(previous)
+            self._take_over(previous)
+
+    def _take_over(self, previous: Connection) -> None:
+        """Go on with the calls of the worker's former connection."""
+        for wire_id, call in previous.pending.items():
+            call.callee = self
+            self.pending.setdefault(wire_id, call)
+        for invocation_id, call in previous.made.items():
+            call.complete = self._answer
+            self.made.setdefault(invocation_id, call)
+        for frame in previous.missed:
+            self.edge.send(frame)
+
+    def left(self) -> None:
+        """The worker has closed its connection in order: remove what still belongs to it, and nothing else."""
+        if not self.closed:
+            self._leave()
+            self.give_up()
 
     def lost(self) -> None:
-        """The connection has ended, in whatever way: remove what still belongs to it, and nothing else."""
+        """The connection has broken off: likewise, but calls under way wait for the worker to come back."""
         if self.closed:
             return
+        self._leave()
+        if self.pending or self.made:
+            self._engine.broken_off.keep(self)
+
+    def _leave(self) -> None:
         self.closed = True
         engine = self._engine
         if self._grace.active():
@@ -392,15 +432,18 @@ class Connection:
         self._held_calls.clear()
         del engine.connections[self.id]
         self.registrations.drop()
+        for observer in engine.on_disconnected:
+            observer(self)
+
+    def give_up(self) -> None:
+        """The worker does not come back: nobody will answer its calls, nor wait for them."""
         for call in self.made.values():
             call.cancel()
         self.made.clear()
         pending, self.pending = self.pending, {}
         for call in pending.values():
-            engine.deadlines.remove(call)
+            self._engine.deadlines.remove(call)
             call.fail(InvocationStopped())
-        for observer in engine.on_disconnected:
-            observer(self)
 
     _handlers: ClassVar[dict[type[Message], Callable[[Connection, Any], None]]] = {
         InvokeFunction: _invoke,

@@ -17,6 +17,7 @@ from iii.core.errors import CallTimedOut, FunctionNotFound
 from iii.core.functions import BuiltinFunction, Caller, Function, FunctionDeclaration, FunctionTable
 from iii.core.invocations import Call, Completion, Deadlines
 from iii.core.limits import Limits
+from iii.core.reattach import BrokenOff
 from iii.core.triggers import Provider, Trigger, TriggerTable
 from iii.interfaces import IConnection, ITriggerProvider
 from iii.wire.messages import ABSENT, DEFAULT_NAMESPACE, ErrorBody
@@ -44,6 +45,7 @@ class Counters:
     calls_refused: int = 0
     calls_timed_out: int = 0
     late_answers: int = 0
+    answers_lost: int = 0
     malformed_frames: int = 0
     payloads_too_large: int = 0
     registrations_refused: int = 0
@@ -98,6 +100,7 @@ class Engine:
         self.triggers = TriggerTable()
         self.channels = Channels(clock, limits.channels, limits.channel_buffer_bytes)
         self.deadlines = Deadlines(clock, self._expired)
+        self.broken_off = BrokenOff(clock, limits.connections)
         self.counters = Counters()
         self.on_connected: list[Callable[[Connection], None]] = []
         self.on_disconnected: list[Callable[[Connection], None]] = []
@@ -233,8 +236,9 @@ class Engine:
 
     def unanswered(self) -> int:
         """How many calls workers have not answered yet."""
-        return sum(len(connection.pending) for connection in self.connections.values())
+        return sum(len(connection.pending) for connection in self.connections.values()) + self.broken_off.unanswered()
 
     def close(self) -> None:
         """End no more calls: the engine has stopped."""
+        self.broken_off.close()
         self.deadlines.stop()

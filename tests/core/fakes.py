@@ -99,8 +99,12 @@ class FakeWorker:
             return answer["error"]["code"], answer["error"]["message"]
         return answer.get("result")
 
-    def lost(self) -> None:
-        """The connection ends."""
+    def leave(self) -> None:
+        """The worker closes its connection in order."""
+        self.connection.left()
+
+    def cut(self) -> None:
+        """The connection breaks off."""
         self.connection.lost()
 
 

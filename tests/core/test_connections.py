@@ -265,7 +265,7 @@ class EndTests(CallerAndCallee):
     def test_callee_gone(self) -> None:
         """When the callee goes, its calls end with an error."""
         call = self.caller.call("f")
-        self.callee.lost()
+        self.callee.leave()
         self.assertEqual(self.caller.outcome(call), ("invocation_stopped", "Invocation stopped"))
         self.clock.advance(61)
         self.assertEqual(self.engine.counters.calls_timed_out, 0)
@@ -273,7 +273,7 @@ class EndTests(CallerAndCallee):
     def test_caller_gone(self) -> None:
         """When the caller goes, the callee is not told, and keeps the call until it answers."""
         self.caller.call("f")
-        self.caller.lost()
+        self.caller.leave()
         self.assertEqual(self.engine.unanswered(), 1)
         self.callee.answer(self.invocation(), result=1)
         self.assertEqual((self.engine.unanswered(), self.caller.received("invocationresult")), (0, []))
@@ -281,15 +281,15 @@ class EndTests(CallerAndCallee):
     def test_both(self) -> None:
         """A worker that called itself can go."""
         self.callee.call("f")
-        self.callee.lost()
+        self.callee.leave()
         self.assertEqual(self.engine.unanswered(), 0)
 
     def test_twice(self) -> None:
         """It ends once."""
         gone: list[Connection] = []
         self.engine.on_disconnected.append(gone.append)
-        self.callee.lost()
-        self.callee.lost()
+        self.callee.leave()
+        self.callee.leave()
         self.assertEqual(gone, [self.callee.connection])
 
     def test_everything_is_gone(self) -> None:
@@ -307,14 +307,14 @@ class EndTests(CallerAndCallee):
                 )
             )
         )
-        self.callee.lost()
+        self.callee.leave()
         self.assertEqual(left, [0, 0, 0, 1])
 
     def test_newer_connection(self) -> None:
         """What a newer connection serves outlives the older one."""
         newer = connect(self.engine, "callee")
         newer.register("f")
-        self.callee.lost()
+        self.callee.leave()
         self.caller.call("f")
         self.assertEqual(len(newer.received("invokefunction")), 1)
 

@@ -118,7 +118,7 @@ class OwnershipTests(CallerAndCallee):
         )
         self.callee.register("f")
         self.assertEqual(self.callee.received("registrationrejected"), [])
-        self.callee.lost()
+        self.callee.leave()
         other.register("f")
         self.assertEqual(len(other.received("registrationrejected")), 1)
 

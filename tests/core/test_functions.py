@@ -127,7 +127,7 @@ class WorkerFunctionTests(SynchronousTestCase):
         function = self.table.find("default", "f")
         assert function is not None
         self.assertEqual(function.description, "of b")
-        self.b.lost()
+        self.b.leave()
         self.assertEqual((function.description, bytes(function.metadata)), ("of a", b'{"n": 1}'))
 
     def test_unregistered(self) -> None:
@@ -144,9 +144,9 @@ class WorkerFunctionTests(SynchronousTestCase):
         """When a worker goes, the others go on."""
         self.a.register("f")
         self.b.register("f")
-        self.a.lost()
+        self.a.leave()
         self.assertEqual(self.picks(2), "bb")
-        self.b.lost()
+        self.b.leave()
         self.assertEqual(len(self.table), 0)
 
     def test_observers(self) -> None:
@@ -157,7 +157,7 @@ class WorkerFunctionTests(SynchronousTestCase):
         self.a.register("f", description="new")
         self.b.register("f")
         self.assertEqual(told, [("default", "f")])
-        self.a.lost()
+        self.a.leave()
         self.assertEqual(len(told), 1)
         self.b.send("unregisterfunction", id="f")
         self.assertEqual(told, [("default", "f")] * 2)
@@ -288,7 +288,7 @@ class BuiltinFunctionTests(SynchronousTestCase):
         later: Deferred[str] = Deferred()
         self.declare(lambda given, caller: later)
         self.worker.call("m::f", {})
-        self.worker.lost()
+        self.worker.leave()
         later.callback("late")
         self.assertEqual(self.worker.received("invocationresult"), [])
 
@@ -308,7 +308,7 @@ class BuiltinFunctionTests(SynchronousTestCase):
             ],
         )
         self.assertEqual(self.call({}), "the module's")
-        self.worker.lost()
+        self.worker.leave()
         self.assertIsNotNone(self.engine.functions.find("default", "m::f"))
 
     def test_declared_twice(self) -> None:

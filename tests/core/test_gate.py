@@ -91,7 +91,7 @@ class ConnectionTests(SynchronousTestCase):
     def test_lost(self) -> None:
         """What was held back for a worker that has gone never applies."""
         self.worker.register("f")
-        self.worker.lost()
+        self.worker.leave()
         self.clock.advance(5)
         self.assertEqual(len(self.engine.functions), 0)
         self.assertEqual(self.clock.getDelayedCalls(), [])

@@ -75,14 +75,14 @@ class TriggerTests(SynchronousTestCase):
         """When a worker goes, its triggers end, live or parked."""
         self.worker.register_trigger("1")
         self.worker.register_trigger("2", "unknown")
-        self.worker.lost()
+        self.worker.leave()
         self.assertEqual((self.provider.active, len(self.engine.triggers)), ({}, 0))
 
     def test_reconnected(self) -> None:
         """What a newer connection has registered again outlives the older one."""
         self.worker.register_trigger("1")
         connect(self.engine, "w").register_trigger("1")
-        self.worker.lost()
+        self.worker.leave()
         self.assertEqual(list(self.provider.active), ["1"])
 
     def test_removed_by_the_engine(self) -> None:
@@ -91,7 +91,7 @@ class TriggerTests(SynchronousTestCase):
         trigger = self.engine.triggers.find("1")
         assert trigger is not None
         self.engine.remove_trigger(trigger)
-        self.worker.lost()
+        self.worker.leave()
         self.assertEqual(len(self.engine.triggers), 0)
 
     def test_limit(self) -> None:
@@ -114,7 +114,7 @@ class TriggerTests(SynchronousTestCase):
         self.worker.provide("own", description="of a worker")
         other = connect(self.engine)
         other.register_trigger("1", "own", "f", config={"a": 1}, metadata={"m": 2}, namespace="orders")
-        other.lost()
+        other.leave()
         self.assertEqual(
             self.worker.received("registertrigger"),
             [
@@ -200,7 +200,7 @@ class TriggerTests(SynchronousTestCase):
         other = connect(self.engine, "other", namespace="orders")
         other.register_trigger("others", function_id="g")
         self.assertEqual(self.provider.events, [])
-        there.lost()
+        there.leave()
         self.assertEqual(self.provider.events, [("register", "others")])
 
     def test_blank_type_namespace(self) -> None:

@@ -16,6 +16,7 @@ HELP = {
     "calls": "Calls that were routed.",
     "calls_refused": "Calls refused because the callee reads too slowly or has too many calls unanswered.",
     "calls_timed_out": "Calls that were not answered before their deadline.",
+    "answers_lost": "Answers that a worker did not get because its connection had broken off.",
     "late_answers": "Answers to calls that nobody waited for any more.",
     "malformed_frames": "Frames from workers that are no messages of the protocol.",
     "payloads_too_large": "Calls and answers larger than their receiver can take.",

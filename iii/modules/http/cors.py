@@ -7,6 +7,7 @@ from iii.config.blocks.listeners import Cors
 _VARY = b"vary: origin, access-control-request-method, access-control-request-headers\r\n"
 _ANY = "*"
 _ORIGIN = "access-control-allow-origin"
+_EXPOSED = "access-control-expose-headers"
 
 
 class CorsPolicy:
@@ -16,19 +17,21 @@ class CorsPolicy:
         """@param settings: C{None} allows everything and, unlike an empty block, exposes all headers."""
         origins = _usable(settings.allowed_origins) if settings is not None else []
         methods = _usable(settings.allowed_methods) if settings is not None else []
-        self._exposes = settings is None
-        self._origins = frozenset() if not origins or _ANY in origins else frozenset(origins)
-        self._any = settings is None or not settings.allowed_origins or _ANY in origins
-        self._always = _VARY + (_line("access-control-expose-headers", _ANY) if self._exposes else b"")
+        self._any_origin = settings is None or not settings.allowed_origins or _ANY in origins
+        self._origins = {origin: _line(_ORIGIN, origin) for origin in origins}
+        exposed = [_EXPOSED] if settings is None else []
+        self._always = _VARY + b"".join(_line(name, _ANY) for name in exposed)
         allowed_methods = ",".join(methods) if methods and _ANY not in methods else _ANY
         self._preflight = (
             _VARY + _line("access-control-allow-methods", allowed_methods) + _line("access-control-allow-headers", _ANY)
         )
-        self._any_origin = _line(_ORIGIN, _ANY) + self._always
+        self._for_any_origin = _line(_ORIGIN, _ANY) + self._always
+        self._names = frozenset(exposed)
+        self._names_with_origin = frozenset([_ORIGIN, *exposed])
 
     def lines(self, origin: str | None) -> bytes:
         """Return the header lines of every response but the one to C{OPTIONS}."""
-        return self._any_origin if self._any else self._origin_line(origin) + self._always
+        return self._for_any_origin if self._any_origin else self._origin_line(origin) + self._always
 
     def preflight_lines(self, origin: str | None) -> bytes:
         """Return the header lines of the response to C{OPTIONS}."""
@@ -36,15 +39,10 @@ class CorsPolicy:
 
     def overridden(self, origin: str | None) -> frozenset[str]:
         """Return the names that L{lines} sets: a function's headers of these names give way."""
-        names = {"access-control-expose-headers"} if self._exposes else set()
-        if self._origin_line(origin):
-            names.add(_ORIGIN)
-        return frozenset(names)
+        return self._names_with_origin if self._any_origin or origin in self._origins else self._names
 
     def _origin_line(self, origin: str | None) -> bytes:
-        if self._any:
-            return _line(_ORIGIN, _ANY)
-        return _line(_ORIGIN, origin) if origin is not None and origin in self._origins else b""
+        return _line(_ORIGIN, _ANY) if self._any_origin else self._origins.get(origin or "", b"")
 
 
 def _usable(entries: tuple[str, ...]) -> list[str]:

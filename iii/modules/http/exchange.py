@@ -49,7 +49,7 @@ class Exchange:
     @ivar answered: It is decided what the answer is.
     @ivar complete: All of the answer has been given to the connection.
     @ivar keep_alive: The connection goes on after the answer.
-    @ivar deadline: When C{overdue} is to be called, on the site's clock.
+    @ivar deadline: When L{overdue} is to be called, on the site's clock.
     @ivar held: What the connection keeps of the answer until those before it are complete.
     """
 
@@ -58,19 +58,19 @@ class Exchange:
     __slots__ = (
         "_body",
         "_call",
+        "_channels",
         "_connection",
         "_data",
-        "_ids",
+        "_expects_continue",
         "_in_gate",
+        "_pieces",
         "_replies",
         "_route",
         "_site",
         "_stream",
         "_upload",
-        "_uploads",
         "_values",
         "_waiting",
-        "_whole",
         "answered",
         "complete",
         "deadline",
@@ -84,26 +84,31 @@ class Exchange:
 
     def __init__(self, site: Site, connection: HttpConnection, request: Request) -> None:
         self._site, self._connection, self.request = site, connection, request
-        self.keep_alive = request.keep_alive
-        self.answered = self.complete = self._in_gate = self._waiting = False
+        self.keep_alive = request.headers.keep_alive
+        self.answered = self.complete = self._in_gate = self._waiting = self._expects_continue = False
         self.deadline = inf
         self.held: list[bytes] | None = None
         self._data = ABSENT  # for the function, until it is called
-        self._body: list[bytes] | None = None  # of JSON, until it is complete
+        self._pieces: list[bytes] | None = None  # of a JSON body, until it is complete
+        self._body = b""  # once it is complete, for whoever comes to read it
+        self._channels: tuple[str, str] | None = None  # while they can be joined
         self._upload: Upload | None = None
-        self._whole: bytes | None = None  # the body that a reader of the channel gets, unless it is streamed
-        self._ids: tuple[str, str] | None = None  # of both channels, as long as somebody may join them
-        self._uploads: Channel | None = None  # likewise what has been joined
         self._replies: Channel | None = None
         self._stream: StreamedResponse | None = None
         self._call: Call | None = None
 
     # The request.
 
-    def begin(self) -> None:
-        """The head has come: find out what is asked for."""
+    def begin(self, body: bytes | None) -> None:
+        """
+        The request has come: find out what it asks for.
+
+        @param body: C{None} if it is still to come.
+        """
         site, request = self._site, self.request
-        if request.length > site.limits.http_body_bytes:
+        headers = request.headers
+        self._expects_continue = headers.expects_continue and body is None
+        if headers.length > site.limits.http_body_bytes:
             self.refuse(413)
             return
         endpoint, values = site.router.find(request.path)
@@ -116,32 +121,33 @@ class Exchange:
             self.answer(failure(route, EngineStopping.code, str(EngineStopping())))
             return
         self.deadline = site.now + site.timeout
-        if request.expects_continue:
-            request.expects_continue = False
+        if body is not None:
+            self._call_with(body)
+            return
+        if self._expects_continue:
+            self._expects_continue = False
             self._connection.send(self, CONTINUE)
-        if request.is_json:
-            self._body = []
-        elif not request.has_body:
-            self._call_with(b"")
-        elif (ids := self._promise_channels()) is not None:
-            site.engine.channels.redeem(ids[0])
-            assert self._uploads is not None
-            self._upload = Upload(self._uploads, self._connection.throttle)
-            self._enter(ids, b"null")
+        if headers.is_json:
+            self._pieces = []
+        elif self._promise_channels():
+            self._site.engine.channels.redeem(self._channels[0])
+            self._enter(b"null")
 
     def receive(self, data: bytes) -> None:
         """A part of the body has come."""
         if self._upload is not None:
             self._upload.write(data)
-        elif not self.answered and self._body is not None:
-            self._body.append(data)
+        elif self._pieces is not None and not self.answered:
+            self._pieces.append(data)
 
     def end(self) -> None:
-        """The request is complete."""
+        """The body is complete."""
         if self._upload is not None:
             self._upload.end()
-        elif not self.answered and self._body is not None:
-            self._call_with(b"".join(self._body))
+        elif self._pieces is not None and not self.answered:
+            body = b"".join(self._pieces)
+            self._pieces = None
+            self._call_with(body)
 
     @property
     def stalled(self) -> bool:
@@ -151,32 +157,34 @@ class Exchange:
     # The call.
 
     def _call_with(self, body: bytes) -> None:
-        """Call the function with a body that is complete: JSON, or none."""
-        self._body, self._whole = None, body
-        ids = self._promise_channels()
-        if ids is not None:
-            self._enter(ids, json_or_null(body) if body else b"null")
+        """Call the function for a request that is complete."""
+        self._body = body
+        if self._promise_channels():
+            self._enter(json_or_null(body) if body and self.request.headers.is_json else b"null")
 
-    def _promise_channels(self) -> tuple[str, str] | None:
-        """Announce both channels and return their ids; without them, answer."""
+    def _promise_channels(self) -> bool:
         try:
-            self._ids = self._site.engine.channels.promise(self._uploads_wanted, self._replies_wanted)
+            self._channels = self._site.engine.channels.promise(self._open_upload, self._open_replies)
         except TooManyChannels as error:
             self.answer(failure(self._route, error.code, str(error)))
-        return self._ids
+            return False
+        return True
 
-    def _uploads_wanted(self, channel: Channel) -> None:
-        self._uploads = channel
-        if self._whole is not None:
-            write_whole(channel, self._whole)
+    def _open_upload(self, channel: Channel) -> None:
+        """Somebody comes to read the body."""
+        upload = Upload(channel, self._connection.throttle)
+        ...
 
-    def _replies_wanted(self, channel: Channel) -> None:
+    def _open_replies(self, channel: Channel) -> None:
+        """Somebody comes to write the response."""
         self._replies = channel
         channel.attach_reader(self)
 
-    def _enter(self, ids: tuple[str, str], body: bytes) -> None:
-        key = self._site.engine.channels.key(ids[0])
-        self._data = request_object(self._route, self._values, self.request, body, ids, key)
+    def _enter(self, body: bytes) -> None:
+        """Go through the gate, at once or later."""
+        assert self._channels is not None
+        key = self._site.engine.channels.key(self._channels[0])
+        self._data = request_object(self._route, self._values, self.request, body, self._channels, key)
         self._in_gate = True
         if self._site.gate.enter(self):
             self._waiting = bool(self._data)

@@ -48,24 +48,28 @@ class Heads:
     def complete(self, answer: Answer, request: Request, keep_alive: bool) -> bytes:
         """Return a whole response."""
         status, fields, body = answer.status, answer.fields, answer.body
+        if status < 200:
+            return self._informational(status, fields)
+        length: int | None = len(body)
+        if ends_with_head(status, request.method):
+            body = b""
+            if status == 204:
+                length = None
+            elif status == 304 or fields.length is not None:
+                length = fields.length
+        return b"%b%b%b%b%b%b" % (
+            _STATUS_LINES[status],
+            fields.lines,
+            b"" if length is None else b"content-length: %d\r\n" % length,
+            self._common(request, keep_alive),
+            self._end,
+            body,
+        )
+
+    def _informational(self, status: int, fields: Fields) -> bytes:
         if not can_be_sent(status):
             return self.refusal(500)
-        if status == 101:
-            return b"".join((_STATUS_LINES[status], fields.lines, self._end))
-        if status == 204 or status == 304:
-            length = fields.length if status == 304 else None
-        else:
-            length = len(body) if fields.length is None or request.method != "HEAD" else fields.length
-        return b"".join(
-            (
-                _STATUS_LINES[status],
-                fields.lines,
-                b"" if length is None else b"content-length: %d\r\n" % length,
-                self._common(request, keep_alive),
-                self._end,
-                b"" if ends_with_head(status, request.method) else body,
-            )
-        )
+        return _STATUS_LINES[status] + fields.lines + self._end
 
     def streamed(self, status: int, fields: Fields, request: Request, keep_alive: bool) -> bytes:
         """
@@ -74,12 +78,11 @@ class Heads:
         """
         if fields.length is not None and status != 204:
             framing = b"content-length: %d\r\n" % fields.length
-        elif request.http10 or ends_with_head(status, request.method):
+        elif request.headers.http10 or ends_with_head(status, request.method):
             framing = b""
         else:
             framing = _CHUNKED
-        common = self._common(request, keep_alive)
-        return b"".join((_STATUS_LINES[status], fields.lines, framing, common, self._end))
+        return b"".join((_STATUS_LINES[status], fields.lines, framing, self._common(request, keep_alive), self._end))
 
     def refusal(self, status: int) -> bytes:
         """Return the response to what is no request, or cannot be answered: empty, and the connection ends."""
@@ -87,11 +90,14 @@ class Heads:
 
     def overridden(self, request: Request) -> frozenset[str]:
         """The names of headers that are the listener's on the response to a request."""
-        return self._cors.overridden(request.headers.get("origin"))
+        return self._cors.overridden(request.headers.values.get("origin"))
 
     def _common(self, request: Request, keep_alive: bool) -> bytes:
-        origin = request.headers.get("origin")
-        lines = self._cors.preflight_lines(origin) if request.method == "OPTIONS" else self._cors.lines(origin)
+        headers = request.headers
+        if request.method == "OPTIONS":
+            lines = self._cors.preflight_lines(headers.values.get("origin"))
+        else:
+            lines = self._cors.lines(headers.values.get("origin"))
         if not keep_alive:
             return lines + _CLOSE
-        return lines + _KEEP_ALIVE if request.http10 else lines
+        return lines + _KEEP_ALIVE if headers.http10 else lines

@@ -6,6 +6,9 @@ one of known length is cut at its end, and a chunked one after each CRLF CRLF, w
 any time where the following bytes belong, and can stop between two requests.  llhttp itself refuses C{Content-Length}
 with C{Transfer-Encoding}, lengths given twice, folded lines, bare LF and malformed chunks.  What it would let pass, or
 misread, is dealt with here (TRAPS.md).
+
+Most clients send the same header lines again and again.  Those of the last request, byte for byte, are not parsed again:
+that costs 1.5 µs instead of 6 (L{RequestReader._recall}).
 """
 
 from __future__ import annotations
@@ -16,12 +19,16 @@ from typing import Protocol
 from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserUpgrade, HttpRequestParser
 
 from iii.core.limits import Limits
-from iii.modules.http.request import Request, headers_of
+from iii.modules.http.request import Headers, Request, header_values
+
+RECALLED_BYTES = 2048
+"""Longer header lines are not kept: an idle connection is to be small."""
 
 _END = b"\r\n\r\n"
 _ONCE = (b"host", b"content-length", b"transfer-encoding")
 _bare_lf = re.compile(rb"(?<!\r)\n").search
 _is_token = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
+_usual_line = re.compile(rb"(GET|POST|PUT|DELETE|PATCH|HEAD|OPTIONS) (/[!-~]*) HTTP/1\.1").fullmatch
 _upgrade_lines = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
 _absolute_form = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^/]*)(/.*)?").fullmatch
 
@@ -39,16 +46,20 @@ class RequestRefused(Exception):
 
 
 class Receiver(Protocol):
-    """Takes the requests of a connection."""
+    """Takes the requests of a connection.  Each method may raise L{RequestRefused}."""
 
-    def begin(self, request: Request) -> None:
-        """The head of a request has come."""
+    def begin(self, request: Request, body: bytes | None) -> None:
+        """
+        A request has come.
+
+        @param body: All of it; C{None} when it will be delivered by L{body} and L{end}.
+        """
 
     def body(self, data: bytes) -> None:
-        """A part of its body has come."""
+        """A part of the body has come."""
 
     def end(self) -> None:
-        """The request is complete."""
+        """The body is complete."""
 
 
 class RequestReader:
@@ -66,6 +77,7 @@ class RequestReader:
         self.held = self.in_body = False
         self.started = 0
         self._stopped = self._busy = self._refused = False
+        self._known: Headers | None = None  # of the last request
         self._partial = bytearray()  # the beginning of a head
         self._rest = b""  # what came while held
         self._left = 0  # bytes of the body; of a chunked one, what may come without any of it
@@ -90,14 +102,30 @@ class RequestReader:
         """
         if self._rest:
             self._rest += data
-        elif not self._stopped:
-            self._consume(data)
+            return
+        position, size = 0, len(data)
+        self._busy = True
+        try:
+            while position < size and not self._stopped:
+                if self.in_body:
+                    position = self._take_body(data, position)
+                elif self.held:
+                    self._rest = data[position:]
+                    return
+                else:
+                    position = self._recall(data, position) or self._take_head(data, position)
+        except RequestRefused:
+            self._refused = True
+            self.stop()
+            raise
+        finally:
+            self._busy = False
 
     def resume(self) -> None:
         """Go on where C{held} has stopped it; like L{feed}.  Within a call of the receiver it goes on by itself."""
         if self._rest and not self._busy:
             rest, self._rest = self._rest, b""
-            self._consume(rest)
+            self.feed(rest)
 
     def stop(self) -> None:
         """Parse nothing any more: the connection ends."""
@@ -110,26 +138,29 @@ class RequestReader:
         self.stop()
         del self._parser
 
-    def _consume(self, data: bytes) -> None:
-        position, size = 0, len(data)
-        self._busy = True
-        try:
-            while position < size and not self._stopped:
-                if self.in_body:
-                    position = self._take_body(data, position)
-                elif self.held:
-                    self._rest = data[position:]
-                    return
-                else:
-                    position = self._take_head(data, position)
-        except RequestRefused:
-            self._refused = True
-            self.stop()
-            raise
-        finally:
-            self._busy = False
-
     # The head.
+
+    def _recall(self, data: bytes, position: int) -> int:
+        """
+        Take a request that has come whole with the header lines of the one before.
+
+        @return: Where what follows begins; 0, if it is no such request.
+        """
+        headers = self._known
+        if headers is None or self._partial:
+            return 0
+        line_end = data.find(b"\r\n", position)
+        start = line_end + 2
+        body = start + len(headers.raw)
+        end = body + headers.length
+        if end > len(data) or not data.startswith(headers.raw, start) or body - position > self._limits.http_head_bytes:
+            return 0
+        line = _usual_line(data, position, line_end)
+        if line is None:
+            return 0
+        self.started += 1
+        self._receiver.begin(Request(line[1].decode(), line[2].decode(), headers), data[body:end])
+        return end
 
     def _take_head(self, data: bytes, position: int) -> int:
         """Take a head, or the beginning of one, and return where what follows begins."""
@@ -155,15 +186,12 @@ class RequestReader:
                 return len(data)
             head = data[position:end]
             position = end
-        if head:
-            self._start(self._parse(head))
-        return position
+        return self._start(self._parse(head), data, position) if head else position
 
     def _check_partial(self, known: int) -> None:
         """Refuse at once what can become no head, instead of waiting for its end."""
-        partial = self._partial
-        self._check_size(partial)
-        if _bare_lf(partial, known):
+        self._check_size(self._partial)
+        if _bare_lf(self._partial, known):
             raise RequestRefused(400)
 
     def _check_size(self, head: bytes | bytearray) -> None:
@@ -178,15 +206,9 @@ class RequestReader:
             raise RequestRefused(431)
         line_end = head.find(b"\r\n")
         version = head[line_end - 9 : line_end]
-        if (
-            (version != b" HTTP/1.1" and version != b" HTTP/1.0")
-            or head[0] in b"\r\n"
-            or head.count(b" ", 0, line_end) != 2
-        ):
-            raise RequestRefused(
-                400
-            )  # llhttp takes HTTP/0.9 and 2.0, RTSP, ICE, a bare CR or LF in front, and two spaces
-        self._fields: list[tuple[bytes, bytes]] = []
+        if version not in (b" HTTP/1.1", b" HTTP/1.0") or head[0] in b"\r\n" or head.count(b" ", 0, line_end) != 2:
+            raise RequestRefused(400)  # llhttp takes HTTP/0.9 and 2.0, RTSP, ICE, CR or LF in front, and two spaces
+        self._lines: list[tuple[bytes, bytes]] = []
         self._complete = False
         try:
             self._parser.feed_data(head)
@@ -196,10 +218,17 @@ class RequestReader:
             return self._parse_unknown_method(head)
         except HttpParserError as error:
             raise RequestRefused(400) from error
-        request = Request(self._parser.get_method().decode(), self._target, headers_of(self._fields, head))
-        request.http10, request.keep_alive = version == b" HTTP/1.0", self._keep_alive
-        self._check(request)
-        return request
+        values = header_values(self._lines, head)
+        self._check(values, version)
+        target, raw = self._target, head[line_end + 2 :]
+        if not target.startswith("/") and target != "*":
+            absolute = _absolute_form(target)
+            if absolute is None:
+                raise RequestRefused(400)
+            target, raw = absolute[2] or "/", b""
+            values["host"] = absolute[1]  # RFC 9112, 3.2.2
+        headers = Headers(values, raw, http10=version == b" HTTP/1.0", keep_alive=self._keep_alive)
+        return Request(self._parser.get_method().decode(), target, headers)
 
     def _parse_without_upgrade(self, head: bytes) -> Request:
         """
@@ -221,68 +250,61 @@ class RequestReader:
         request.method = method.decode()
         return request
 
-    def _check(self, request: Request) -> None:
-        """Refuse what is ambiguous, and set an absolute form right (RFC 9112, 3.2 and 6.1)."""
-        headers = request.headers
-        if len(headers) != len(self._fields):
-            names = [name.lower() for name, _ in self._fields]
+    def _check(self, values: dict[str, str], version: bytes) -> None:
+        """Refuse what says twice, or unclearly, where the body ends or whom it is for (RFC 9112, 3.2 and 6.1)."""
+        if len(values) != len(self._lines):
+            names = [name.lower() for name, _ in self._lines]
             if any(names.count(name) > 1 for name in _ONCE):
                 raise RequestRefused(400)
-        coding = headers.get("transfer-encoding")
-        if coding is not None:
-            if request.http10 or coding.lower() != "chunked":
-                raise RequestRefused(400)
-            request.chunked = True
-        elif "content-length" in headers:
-            request.length = int(headers["content-length"])
-        if "expect" in headers and not self._complete and not request.http10:
-            request.expects_continue = headers["expect"].lower() == "100-continue"
-        if not request.path.startswith("/") and request.path != "*":
-            absolute = _absolute_form(request.path)
-            if absolute is None:
-                raise RequestRefused(400)
-            headers["host"], request.path = absolute[1], absolute[2] or "/"
+        coding = values.get("transfer-encoding")
+        if coding is not None and (version == b" HTTP/1.0" or coding.lower() != "chunked"):
+            raise RequestRefused(400)
 
-    def _start(self, request: Request) -> None:
+    def _start(self, request: Request, data: bytes, position: int) -> int:
+        """Deliver a request, with its body if that has come, and return where what follows begins."""
+        headers = request.headers
         self.started += 1
-        self._chunked, self.in_body = request.chunked, not self._complete
-        if request.chunked:
-            self._tail, self._left = b"", self._limits.http_head_bytes
-        else:
-            self._left = request.length
-        self._receiver.begin(request)
+        body: bytes | None = None
         if self._complete:
-            self._finish(request.keep_alive)
-
-    def _finish(self, keep_alive: bool) -> None:
-        self.in_body = False
-        if not keep_alive:
+            body = b""
+        elif not headers.chunked and position + headers.length <= len(data):
+            body = data[position : position + headers.length]
+            self._pieces: list[bytes] = []
+            self._parser.feed_data(body)
+            position += headers.length
+        self.in_body = body is None
+        if not headers.keep_alive and body is not None:
             self.stop()
-        self._receiver.end()
+        usual = headers.keep_alive and not (headers.chunked or headers.http10 or headers.expects_continue)
+        self._known = headers if usual and 0 < len(headers.raw) <= RECALLED_BYTES else None
+        self._chunked, self._tail = headers.chunked, b""
+        self._left = self._limits.http_head_bytes if headers.chunked else headers.length
+        self._receiver.begin(request, body)
+        return position
 
     # The body.
 
     def _take_body(self, data: bytes, position: int) -> int:
         """Take what of these bytes belongs to the body, and return where what follows begins."""
         end = self._end_of_chunks(data, position) if self._chunked else min(position + self._left, len(data))
-        size = end - position
-        self._pieces: list[bytes] = []
+        self._pieces = []
         try:
             self._parser.feed_data(memoryview(data)[position:end])
         except HttpParserError as error:
             raise RequestRefused(400) from error
-        if not self._chunked:
-            self._left -= size
-        elif self._pieces:
+        if self._chunked and self._pieces:
             self._left = self._limits.http_head_bytes
-        else:  # chunk extensions or trailers
-            self._left -= size
-            if self._left < 0:
+        else:
+            self._left -= end - position
+            if self._left < 0:  # chunk extensions, or trailers
                 raise RequestRefused(431)
         if self._pieces:
             self._receiver.body(self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces))
         if self._complete and not self._stopped:
-            self._finish(self._keep_alive)
+            self.in_body = False
+            if not self._keep_alive:
+                self.stop()
+            self._receiver.end()
         return end
 
     def _end_of_chunks(self, data: bytes, position: int) -> int:
@@ -304,7 +326,7 @@ class RequestReader:
         self._target = url.decode("ascii")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._fields.append((name, value))
+        self._lines.append((name, value))
 
     def on_headers_complete(self) -> None:
         self._keep_alive = self._parser.should_keep_alive()

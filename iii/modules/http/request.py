@@ -1,8 +1,8 @@
 """
 A request and the object that its handler gets (spec/http.md, A5 and A6).
 
-The object is put together as bytes: what depends on the route alone is encoded once, and a JSON body passes through as
-it came.
+The object is put together as bytes: what depends on the route alone is encoded once, what depends on the headers once for
+as long as a client sends the same, and a JSON body passes through as it came.
 """
 
 from __future__ import annotations
@@ -22,40 +22,54 @@ MAX_BODY_DEPTH = 127
 _decode_raw = msgspec.json.Decoder(Raw).decode
 
 
-class Request:
+class Headers:
     """
-    The head of a request.
+    The headers of a request and what they say about it.  Requests with the same headers share it.
 
-    @ivar path: As on the wire, still percent-encoded.
-    @ivar query: Likewise, without the C{?}.
-    @ivar headers: By lower-case name; of a repeated one the last value.
-    @ivar http10: The version is 1.0, else 1.1.
+    @ivar values: By lower-case name; of a repeated one the last value.
+    @ivar json: The same as JSON.
+    @ivar raw: All lines as they came, the empty one at the end included.
+    @ivar http10: The version, which belongs to their meaning, is 1.0, else 1.1.
     @ivar keep_alive: The client is ready to send another request on this connection.
     @ivar chunked: The body has no known length.
     @ivar length: Of the body, unless it is chunked.
     @ivar expects_continue: The client waits for C{100 Continue} before it sends the body.
+    @ivar is_json: The body is to be read as JSON (A6: the type is compared by case).
     """
 
-    __slots__ = ("chunked", "expects_continue", "headers", "http10", "keep_alive", "length", "method", "path", "query")
+    __slots__ = ("chunked", "expects_continue", "http10", "is_json", "json", "keep_alive", "length", "raw", "values")
 
-    def __init__(self, method: str, target: str, headers: dict[str, str]) -> None:
-        if "#" in target:
-            target = target.partition("#")[0]
-        self.method, self.headers = method, headers
-        self.path, _, self.query = target.partition("?")
-        self.http10 = self.chunked = self.expects_continue = False
-        self.keep_alive = True
-        self.length = 0
+    def __init__(self, values: dict[str, str], raw: bytes = b"", *, http10: bool = False, keep_alive: bool = True) -> None:
+        self.values, self.raw, self.http10, self.keep_alive = values, raw, http10, keep_alive
+        self.json = encode(values)
+        self.chunked = "transfer-encoding" in values
+        self.length = int(values.get("content-length", 0))
+        self.expects_continue = (
+            "expect" in values and not http10 and self.has_body and values["expect"].lower() == "100-continue"
+        )
+        self.is_json = "application/json" in values.get("content-type", "")
 
     @property
     def has_body(self) -> bool:
         """Bytes of a body follow the head."""
         return self.length > 0 or self.chunked
 
-    @property
-    def is_json(self) -> bool:
-        """The body is to be read as JSON (A6; the type is compared as the reference does, by case)."""
-        return "application/json" in self.headers.get("content-type", "")
+
+class Request:
+    """
+    The head of a request.
+
+    @ivar path: As on the wire, still percent-encoded.
+    @ivar query: Likewise, without the C{?}.
+    """
+
+    __slots__ = ("headers", "method", "path", "query")
+
+    def __init__(self, method: str, target: str, headers: Headers) -> None:
+        if "#" in target:
+            target = target.partition("#")[0]
+        self.method, self.headers = method, headers
+        self.path, _, self.query = target.partition("?")
 
 
 class _Lowered(dict[bytes, str]):
@@ -73,7 +87,7 @@ class _Lowered(dict[bytes, str]):
 _lowered = _Lowered()
 
 
-def headers_of(fields: list[tuple[bytes, bytes]], head: bytes) -> dict[str, str]:
+def header_values(lines: list[tuple[bytes, bytes]], head: bytes) -> dict[str, str]:
     """
     Return the headers by lower-case name.  The last one of a name wins; a value that is not ASCII becomes C{""}.
 
@@ -81,8 +95,8 @@ def headers_of(fields: list[tuple[bytes, bytes]], head: bytes) -> dict[str, str]
     """
     lowered = _lowered
     if head.isascii() and b" \r\n" not in head and b"\t\r\n" not in head:
-        return {lowered[name]: value.decode("ascii") for name, value in fields}
-    return {lowered[name]: value.strip().decode() if value.isascii() else "" for name, value in fields}
+        return {lowered[name]: value.decode("ascii") for name, value in lines}
+    return {lowered[name]: value.strip().decode() if value.isascii() else "" for name, value in lines}
 
 
 def parse_query(query: str) -> dict[str, str]:
@@ -107,45 +121,28 @@ def json_or_null(body: bytes) -> bytes:
 
 
 def fixed_members(method: str, path: str) -> bytes:
-    """The members of a request object that depend on the route alone, with a comma behind each."""
+    """The members of a request object that depend on the route alone, with a comma before and behind."""
     route = encode(path), encode(method)
-    return b'"path":%b,"method":%b,"trigger":{"type":"http","path":%b,"method":%b},' % (*route, *route)
+    return b',"path":%b,"method":%b,"trigger":{"type":"http","path":%b,"method":%b},"body":' % (*route, *route)
 
 
 def request_object(
-    route: Route,
-    values: Sequence[str],
-    request: Request,
-    body: bytes,
-    channels: tuple[str, str],
-    key: str,
+    route: Route, values: Sequence[str], request: Request, body: bytes, channels: tuple[str, str], key: str
 ) -> Raw:
     """
     Return what the handler is called with.
 
     @param values: Of the route's parameters.
     @param body: JSON.
-    @param channels: Ids of the channels C{request_body} and C{response}.
-    @param key: Of both.
+    @param channels: The ids of C{request_body} and C{response}, which have one key.
     """
+    query = encode(parse_query(request.query)) if request.query else b"{}"
+    parameters = encode(dict(zip(route.pattern.names, values, strict=True))) if values else b"{}"
     refs = (
         f',"request_body":{{"channel_id":"{channels[0]}","access_key":"{key}","direction":"read"}}'
         f',"response":{{"channel_id":"{channels[1]}","access_key":"{key}","direction":"write"}}}}'
     )
     return Raw(
-        b"".join(
-            (
-                b'{"query_params":',
-                encode(parse_query(request.query)) if request.query else b"{}",
-                b',"path_params":',
-                encode(dict(zip(route.pattern.names, values, strict=True))) if values else b"{}",
-                b',"headers":',
-                encode(request.headers),
-                b",",
-                route.fixed_members,
-                b'"body":',
-                body,
-                refs.encode(),
-            )
-        )
+        b'{"query_params":%b,"path_params":%b,"headers":%b%b%b%b'
+        % (query, parameters, request.headers.json, route.fixed_members, body, refs.encode())
     )

@@ -61,8 +61,8 @@ class ChannelEnd:
         if self._channel is not None and not self._writes:
             self._channel.reader_ready()
 
-    def lost(self) -> None:
-        """The socket has closed, in order or not; a channel cannot tell (spec, 13)."""
+    def left(self) -> None:
+        """The socket has closed."""
         channel, self._channel = self._channel, None
         if channel is None:
             return
@@ -70,6 +70,8 @@ class ChannelEnd:
             channel.end()
         else:
             channel.drop()
+
+    lost = left  # a channel cannot tell (spec, 13)
 
     # What the channel asks for.
 

@@ -35,6 +35,10 @@ USER_TIMEOUT_MS = 45_000
 """What was sent must be acknowledged by the peer's kernel within this time; a busy worker's kernel does that."""
 
 
+LEAVING = (None, 1000, 1001)
+"""Close codes of a peer that does not mean to come back; Python's, for one, says 1011 when it has missed a pong."""
+
+
 class Role(Protocol):
     """What a socket is for, once it is open."""
 
@@ -44,8 +48,11 @@ class Role(Protocol):
     def ponged(self) -> None:
         """The peer has answered a ping."""
 
+    def left(self) -> None:
+        """The connection was closed in order."""
+
     def lost(self) -> None:
-        """The connection has ended."""
+        """The connection has broken off."""
 
 
 @implementer(IConnection)
@@ -150,7 +157,11 @@ class SocketProtocol(FastWebSocketServerProtocol):
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         super().onClose(wasClean, code, reason)
         role, self._role = self._role, None
-        if role is not None:
+        if role is None:
+            return
+        if wasClean and code in LEAVING:
+            role.left()
+        else:
             role.lost()
 
     # What the core asks for.
@@ -191,5 +202,7 @@ class Telemetry:
     def ponged(self) -> None:
         """Nothing to do."""
 
-    def lost(self) -> None:
+    def left(self) -> None:
         """Nothing to do."""
+
+    lost = left

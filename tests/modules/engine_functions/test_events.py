@@ -58,7 +58,7 @@ class FunctionsAvailableTests(EventsTestCase):
         worker = self.connect("shop", "f")
         self.clock.advance(0.3)
         self.events()
-        worker.lost()
+        worker.leave()
         self.clock.advance(0.3)
         self.assertEqual(len(self.events()), 1)
 
@@ -67,7 +67,7 @@ class FunctionsAvailableTests(EventsTestCase):
         worker = self.connect("shop", "f")
         self.clock.advance(0.3)
         self.events()
-        self.connect("short", "g").lost()
+        self.connect("short", "g").leave()
         worker.send("unregisterfunction", id="f")
         worker.register("f", description="other")
         self.connect("replica", "f")
@@ -150,7 +150,7 @@ class WorkersAvailableTests(EventsTestCase):
         self.events()
         seen = []
         self.engine.on_disconnected.insert(0, lambda _: seen.append(self.engine.functions.find("default", "f")))
-        worker.lost()
+        worker.leave()
         self.assertEqual(
             self.events(),
             [{"event": "worker_disconnected", "worker_id": worker.id, "name": "w", "namespace": "default"}],
@@ -160,7 +160,7 @@ class WorkersAvailableTests(EventsTestCase):
     def test_stopped(self) -> None:
         """The stopped module tells nothing."""
         self.module.stopService()
-        FakeWorker(self.engine).lost()
+        FakeWorker(self.engine).leave()
         self.assertEqual(self.events(), [])
         self.module.startService()
 

@@ -118,7 +118,7 @@ class ListTests(EngineFunctionsTestCase):
         """What a worker served is no longer listed when it has gone, unless another serves it."""
         worker = self.connect("one", "a", "b")
         self.connect("two", "b")
-        worker.lost()
+        worker.leave()
         self.assertEqual(self._ids(), ["b"])
 
     def test_input(self) -> None:

@@ -44,7 +44,7 @@ class RegisterTests(EngineFunctionsTestCase):
         worker = self.connect("w")
         call = worker.call(REGISTER, {"trigger_type": "cron", "function_id": "f"})
         trigger_id = worker.outcome(call)["id"]
-        worker.lost()
+        worker.leave()
         self.assertIn(trigger_id, provider.active)
 
     def test_no_owners_are_not_equal(self) -> None:
@@ -155,7 +155,7 @@ class WorkerProviderTests(EngineFunctionsTestCase):
 
     def test_provider_gone(self) -> None:
         """The provider goes before it has answered: the trigger is parked, and the call succeeds after the silence."""
-        self.worker.lost()
+        self.worker.leave()
         self.clock.advance(10)
         self.assertEqual(self.asked.result, {"id": self.request["id"]})
         self.assertIsNotNone(self.engine.triggers.find(self.request["id"]))
@@ -185,7 +185,7 @@ class UnregisterTests(EngineFunctionsTestCase):
         for trigger_id in ("live", "parked"):
             self.assertEqual(self.ask(UNREGISTER, id=trigger_id), {"removed": True})
         self.assertEqual((provider.active, len(self.engine.triggers)), ({}, 0))
-        worker.lost()
+        worker.leave()
 
     def test_unknown(self) -> None:
         """That there is no such trigger is no error."""
