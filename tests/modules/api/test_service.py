@@ -1,0 +1,64 @@
+"""Tests for L{iii.modules.api.service}, on real sockets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import treq
+from twisted.internet import reactor
+from twisted.internet.task import Clock
+from twisted.internet.testing import EventLoggingObserver
+from twisted.logger import globalLogPublisher
+from twisted.trial.unittest import TestCase
+from twisted.web.client import Agent
+
+from iii.config.settings import ApiSettings
+from iii.core.engine import Engine
+from iii.core.limits import Limits
+from iii.modules.api.service import ApiService
+from iii.wire.listen import CannotListen
+
+
+class Tree:
+    ready = True
+
+
+class ApiServiceTests(TestCase):
+    def make(self, implicit_port: int = 0, **settings: Any) -> ApiService:
+        self.engine = Engine(Clock(), Limits())
+        service = ApiService(ApiSettings(**settings), None, self.engine, Tree(), reactor, implicit_port)
+        self.addCleanup(service.stopService)
+        return service
+
+    async def get(self, service: ApiService, path: str) -> tuple[int, Any]:
+        # An agent without a pool: no connection outlives the request.
+        response = await treq.get(f"http://127.0.0.1:{service.port}{path}", agent=Agent(reactor))
+        return response.code, await response.json()
+
+    async def test_serves(self) -> None:
+        """It answers as soon as it listens; what is stopping is not ready."""
+        service = self.make(port=0)
+        service.startService()
+        self.assertEqual(await self.get(service, "/healthz"), (200, {"status": "ok"}))
+        self.assertEqual((await self.get(service, "/readyz"))[0], 200)
+        self.engine.stopping = True
+        self.assertEqual((await self.get(service, "/readyz"))[0], 503)
+
+    async def test_named_port_taken(self) -> None:
+        """A port that was asked for must be free."""
+        first = self.make(port=0)
+        first.startService()
+        second = self.make(port=first.port)
+        self.assertRaises(CannotListen, second.startService)
+
+    async def test_implicit_port_taken(self) -> None:
+        """Without a port in the settings a second engine goes on without the API, and says so."""
+        first = self.make(port=0)
+        first.startService()
+        observer = EventLoggingObserver()
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        second = self.make(implicit_port=first.port or 0)
+        second.startService()
+        self.assertIsNone(second.port)
+        self.assertTrue(any("going on without it" in event["log_format"] for event in observer))
