@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from twisted.application.service import Service
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
 from zope.interface import implementer
 
 from iii.core.engine import Engine
@@ -14,6 +15,9 @@ from iii.core.workers import Announcement
 from iii.interfaces import IModule, ITriggerProvider
 from iii.modules.engine_functions import channels, functions, registration, triggers, workers
 from iii.modules.engine_functions.events import FunctionChanges, WorkerChanges
+
+SWEEP_INTERVAL = 60.0
+"""Seconds between two looks for channels of which an end never came."""
 
 
 @implementer(IModule)
@@ -31,14 +35,18 @@ class EngineFunctions(Service):
             "engine::workers-available": self._worker_changes.type,
         }
         self.functions: Sequence[FunctionDeclaration] = self._declare(engine)
+        self._sweeps = LoopingCall(engine.channels.sweep)
+        self._sweeps.clock = clock
 
     def startService(self) -> None:
         super().startService()
         self._function_changes.start()
         self._worker_changes.start()
+        self._sweeps.start(SWEEP_INTERVAL, now=False)
 
     def stopService(self) -> None:
         super().stopService()
+        self._sweeps.stop()
         self._function_changes.stop()
         self._worker_changes.stop()
         self._registration.stop()

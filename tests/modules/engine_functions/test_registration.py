@@ -99,6 +99,7 @@ class WorkerProviderTests(EngineFunctionsTestCase):
         super().setUp()
         self.worker = self.connect("w")
         self.worker.provide("t")
+        self.timers = self.clock.getDelayedCalls()
         self.asked = self.start(REGISTER, trigger_type="t", function_id="f")
         (self.request,) = self.worker.received("registertrigger")
 
@@ -115,7 +116,7 @@ class WorkerProviderTests(EngineFunctionsTestCase):
         """The worker takes it: the call succeeds."""
         self._answer()
         self.assertEqual(self.asked.result, {"id": self.request["id"]})
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.clock.getDelayedCalls(), self.timers)
 
     def test_silence(self) -> None:
         """After 10 seconds of silence the call succeeds."""
@@ -151,7 +152,7 @@ class WorkerProviderTests(EngineFunctionsTestCase):
         self.assertEqual(self.ask(UNREGISTER, id=self.request["id"]), {"removed": True})
         self.assertEqual(self.asked.result, {"id": self.request["id"]})
         self._answer(error=REFUSAL)
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.clock.getDelayedCalls(), self.timers)
 
     def test_provider_gone(self) -> None:
         """The provider goes before it has answered: the trigger is parked, and the call succeeds after the silence."""
@@ -164,7 +165,7 @@ class WorkerProviderTests(EngineFunctionsTestCase):
         """Stopping waits for nobody."""
         self.module.stopService()
         self.assertTrue(self.asked.ended)
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.clock.getDelayedCalls(), self.timers)
         self.module.startService()
 
 

@@ -30,3 +30,11 @@ class ServiceTests(EngineFunctionsTestCase):
         worker.send("invokefunction", invocation_id="0" * 32, function_id="engine::workers::list")
         (answer,) = worker.received("invocationresult")
         self.assertEqual(answer["error"]["code"], "deserialization_error")
+
+    def test_channels_expire(self) -> None:
+        """Channels of which an end never came are looked for every minute, until the module stops."""
+        self.engine.channels.create()
+        self.clock.pump([60.0] * 4)
+        self.assertEqual(len(self.engine.channels), 1)
+        self.clock.pump([60.0] * 2)
+        self.assertEqual(len(self.engine.channels), 0)
