@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 
 from iii.modules.http.exchange import Exchange
 from iii.modules.http.reader import RequestReader, RequestRefused
-from iii.modules.http.request import Request
+from iii.modules.http.request import Headers, Request
 from iii.modules.http.site import Site
 from iii.wire.outbox import Outbox
 
@@ -76,13 +76,17 @@ class HttpConnection(Protocol):
 
     # What the reader delivers.
 
-    def begin(self, request: Request) -> None:
-        """The head of a request has come."""
-        self._body_bytes = 0
-        self._append(request).begin()
+    def begin(self, request: Request, body: bytes | None) -> None:
+        """A request has come."""
+        exchange = self._append(request)
+        if body is None:
+            self._current, self._body_bytes = exchange, 0
+        exchange.begin(body)
+        if self._reader.held:
+            self.throttle()
 
     def _append(self, request: Request) -> Exchange:
-        exchange = self._current = Exchange(self._site, self, request)
+        exchange = Exchange(self._site, self, request)
         self._exchanges.append(exchange)
         if len(self._exchanges) >= self._site.limits.http_pipelined:
             self._reader.held = True
@@ -97,7 +101,7 @@ class HttpConnection(Protocol):
             self._current.receive(data)
 
     def end(self) -> None:
-        """The request is complete."""
+        """The body is complete."""
         exchange, self._current = self._current, None
         if exchange is not None:
             exchange.end()
@@ -106,9 +110,7 @@ class HttpConnection(Protocol):
 
     def _refuse(self, status: int) -> None:
         """What came is no request, or not the rest of one."""
-        exchange = self._current
-        if exchange is None:
-            exchange = self._append(Request("", "", {}))
+        exchange = self._current or self._append(Request("", "", Headers({})))
         exchange.refuse(status)
         if not exchange.complete:
             self.abort()  # a body is being streamed: only the end of the connection tells that it is not complete
@@ -121,7 +123,9 @@ class HttpConnection(Protocol):
         """Send a part of an answer, or hold it until its turn comes."""
         exchanges = self._exchanges
         if exchanges and exchanges[0] is exchange:
-            self._write(data)
+            if self._outbox.full:
+                self._unsent += len(data)
+            self._outbox.write(data)
             return
         if exchange.held is None:
             exchange.held = []
@@ -161,13 +165,8 @@ class HttpConnection(Protocol):
         if held is not None:
             data = b"".join(held)
             self._held_bytes -= len(data)
-            self._write(data)
+            self.send(exchange, data)
         exchange.drained()
-
-    def _write(self, data: bytes) -> None:
-        if self._outbox.full:
-            self._unsent += len(data)
-        self._outbox.write(data)
 
     def _go_on(self) -> None:
         try:

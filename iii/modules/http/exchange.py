@@ -34,7 +34,7 @@ from iii.modules.http.response import (
 from iii.modules.http.router import Route
 from iii.modules.http.site import Site
 from iii.modules.http.streaming import StreamedResponse
-from iii.modules.http.upload import Upload, write_whole
+from iii.modules.http.upload import Upload
 from iii.wire.messages import ABSENT, ErrorBody, is_null
 
 if TYPE_CHECKING:
@@ -90,9 +90,9 @@ class Exchange:
         self.held: list[bytes] | None = None
         self._data = ABSENT  # for the function, until it is called
         self._pieces: list[bytes] | None = None  # of a JSON body, until it is complete
-        self._body = b""  # once it is complete, for whoever comes to read it
+        self._body: bytes | None = None  # once it is complete, for whoever comes to read it
         self._channels: tuple[str, str] | None = None  # while they can be joined
-        self._upload: Upload | None = None
+        self._upload: Upload | None = None  # of a body that is passed on as it comes
         self._replies: Channel | None = None
         self._stream: StreamedResponse | None = None
         self._call: Call | None = None
@@ -101,9 +101,9 @@ class Exchange:
 
     def begin(self, body: bytes | None) -> None:
         """
-        The request has come: find out what it asks for.
+        Find out what is asked for.
 
-        @param body: C{None} if it is still to come.
+        @param body: C{None} while it is still to come.
         """
         site, request = self._site, self.request
         headers = request.headers
@@ -122,15 +122,15 @@ class Exchange:
             return
         self.deadline = site.now + site.timeout
         if body is not None:
-            self._call_with(body)
+            self._body = body
+            self._enter(json_or_null(body) if body and headers.is_json else b"null")
             return
         if self._expects_continue:
             self._expects_continue = False
             self._connection.send(self, CONTINUE)
         if headers.is_json:
             self._pieces = []
-        elif self._promise_channels():
-            self._site.engine.channels.redeem(self._channels[0])
+        else:
             self._enter(b"null")
 
     def receive(self, data: bytes) -> None:
@@ -145,9 +145,8 @@ class Exchange:
         if self._upload is not None:
             self._upload.end()
         elif self._pieces is not None and not self.answered:
-            body = b"".join(self._pieces)
-            self._pieces = None
-            self._call_with(body)
+            self._body, self._pieces = b"".join(self._pieces), None
+            self._enter(json_or_null(self._body) if self._body else b"null")
 
     @property
     def stalled(self) -> bool:
@@ -156,35 +155,21 @@ class Exchange:
 
     # The call.
 
-    def _call_with(self, body: bytes) -> None:
-        """Call the function for a request that is complete."""
-        self._body = body
-        if self._promise_channels():
-            self._enter(json_or_null(body) if body and self.request.headers.is_json else b"null")
+    def _enter(self, body: bytes) -> None:
+        """
+        Go through the gate, at once or later.
 
-    def _promise_channels(self) -> bool:
+        @param body: JSON.
+        """
+        channels = self._site.engine.channels
         try:
-            self._channels = self._site.engine.channels.promise(self._open_upload, self._open_replies)
+            ids = self._channels = channels.promise(self._open_upload, self._open_replies)
         except TooManyChannels as error:
             self.answer(failure(self._route, error.code, str(error)))
-            return False
-        return True
-
-    def _open_upload(self, channel: Channel) -> None:
-        """Somebody comes to read the body."""
-        upload = Upload(channel, self._connection.throttle)
-        ...
-
-    def _open_replies(self, channel: Channel) -> None:
-        """Somebody comes to write the response."""
-        self._replies = channel
-        channel.attach_reader(self)
-
-    def _enter(self, body: bytes) -> None:
-        """Go through the gate, at once or later."""
-        assert self._channels is not None
-        key = self._site.engine.channels.key(self._channels[0])
-        self._data = request_object(self._route, self._values, self.request, body, self._channels, key)
+            return
+        if self._body is None:
+            channels.redeem(ids[0])  # what comes of it must be put somewhere
+        self._data = request_object(self._route, self._values, self.request, body, ids, channels.key(ids[0]))
         self._in_gate = True
         if self._site.gate.enter(self):
             self._waiting = bool(self._data)
@@ -192,9 +177,21 @@ class Exchange:
             self._in_gate = False
             self._turn_away()
 
+    def _open_upload(self, channel: Channel) -> None:
+        upload = Upload(channel, self._connection.throttle)
+        if self._body is None:
+            self._upload = upload
+        else:
+            upload.write(self._body)
+            upload.end()
+
+    def _open_replies(self, channel: Channel) -> None:
+        self._replies = channel
+        channel.attach_reader(self)
+
     def admitted(self) -> None:
-        """The gate lets it in."""
-        site, route, headers = self._site, self._route, self.request.headers
+        """The gate lets it in: call the function."""
+        site, route, headers = self._site, self._route, self.request.headers.values
         data, self._data = self._data, ABSENT
         if self._waiting:
             self._waiting = False
@@ -290,7 +287,7 @@ class Exchange:
         self._settle()
         if self._replies is not None:
             self._replies.drop()
-        if answer.status < 200 or self.request.expects_continue:
+        if answer.status < 200 or self._expects_continue:
             self.keep_alive = False  # in the second case nobody knows whether the body will come
         self._connection.send(self, self._site.heads.complete(answer, self.request, self._keeps_alive()))
         self._finish()
@@ -340,12 +337,11 @@ class Exchange:
         call, self._call = self._call, None
         if call is not None:
             call.cancel()
-        if self._ids is not None:
-            self._site.engine.channels.withdraw(self._ids)
-            self._ids = self._whole = None
-        uploads, self._uploads = self._uploads, None
-        if uploads is not None and uploads.reader is None:
-            uploads.drop()
+        channels, self._channels = self._channels, None
+        if channels is not None:
+            self._site.engine.channels.withdraw(channels)
+            if self._upload is not None:
+                self._upload.drop()
         if self._in_gate:
             self._in_gate = False
             self._site.gate.leave(self)

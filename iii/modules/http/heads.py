@@ -94,10 +94,8 @@ class Heads:
 
     def _common(self, request: Request, keep_alive: bool) -> bytes:
         headers = request.headers
-        if request.method == "OPTIONS":
-            lines = self._cors.preflight_lines(headers.values.get("origin"))
-        else:
-            lines = self._cors.lines(headers.values.get("origin"))
-        if not keep_alive:
-            return lines + _CLOSE
-        return lines + _KEEP_ALIVE if headers.http10 else lines
+        cors = self._cors.preflight_lines if request.method == "OPTIONS" else self._cors.lines
+        lines = cors(headers.values.get("origin"))
+        if keep_alive and not headers.http10:
+            return lines
+        return lines + (_KEEP_ALIVE if keep_alive else _CLOSE)

@@ -19,7 +19,7 @@ from typing import Protocol
 from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserUpgrade, HttpRequestParser
 
 from iii.core.limits import Limits
-from iii.modules.http.request import Headers, Request, header_values
+from iii.modules.http.request import Headers, Request, lowered_names, tidy
 
 RECALLED_BYTES = 2048
 """Longer header lines are not kept: an idle connection is to be small."""
@@ -30,7 +30,7 @@ _bare_lf = re.compile(rb"(?<!\r)\n").search
 _is_token = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
 _usual_line = re.compile(rb"(GET|POST|PUT|DELETE|PATCH|HEAD|OPTIONS) (/[!-~]*) HTTP/1\.1").fullmatch
 _upgrade_lines = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
-_absolute_form = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^/]*)(/.*)?").fullmatch
+_absolute_form = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^/?]*)(.*)").fullmatch
 
 
 class RequestRefused(Exception):
@@ -77,7 +77,7 @@ class RequestReader:
         self.held = self.in_body = False
         self.started = 0
         self._stopped = self._busy = self._refused = False
-        self._known: Headers | None = None  # of the last request
+        self._last_head = b""  # of the last request, if it can be recalled
         self._partial = bytearray()  # the beginning of a head
         self._rest = b""  # what came while held
         self._left = 0  # bytes of the body; of a chunked one, what may come without any of it
@@ -142,24 +142,31 @@ class RequestReader:
 
     def _recall(self, data: bytes, position: int) -> int:
         """
-        Take a request that has come whole with the header lines of the one before.
+        Take a request that has come whole, with the same head as the one before, or at least the same header lines.
 
         @return: Where what follows begins; 0, if it is no such request.
         """
-        headers = self._known
-        if headers is None or self._partial:
+        head = self._last_head
+        if not head or self._partial:
             return 0
-        line_end = data.find(b"\r\n", position)
-        start = line_end + 2
-        body = start + len(headers.raw)
-        end = body + headers.length
-        if end > len(data) or not data.startswith(headers.raw, start) or body - position > self._limits.http_head_bytes:
-            return 0
-        line = _usual_line(data, position, line_end)
-        if line is None:
+        request = self._last
+        headers = request.headers
+        if data.startswith(head, position):
+            start = position + len(head)
+        else:
+            line_end = data.find(b"\r\n", position)
+            start = line_end + 2 + len(headers.raw)
+            if not data.startswith(headers.raw, line_end + 2) or start - position > self._limits.http_head_bytes:
+                return 0
+            line = _usual_line(data, position, line_end)
+            if line is None:
+                return 0
+            request = Request(line[1].decode(), line[2].decode(), headers)
+        end = start + headers.length
+        if end > len(data):
             return 0
         self.started += 1
-        self._receiver.begin(Request(line[1].decode(), line[2].decode(), headers), data[body:end])
+        self._receiver.begin(request, data[start:end])
         return end
 
     def _take_head(self, data: bytes, position: int) -> int:
@@ -186,7 +193,14 @@ class RequestReader:
                 return len(data)
             head = data[position:end]
             position = end
-        return self._start(self._parse(head), data, position) if head else position
+        if not head:
+            return position
+        request = self._parse(head)
+        headers = request.headers
+        usual = headers.keep_alive and not (headers.chunked or headers.http10 or headers.expects_continue)
+        self._last = request
+        self._last_head = head if usual and headers.raw and len(head) <= RECALLED_BYTES else b""
+        return self._start(request, data, position)
 
     def _check_partial(self, known: int) -> None:
         """Refuse at once what can become no head, instead of waiting for its end."""
@@ -202,13 +216,14 @@ class RequestReader:
     def _parse(self, head: bytes) -> Request:
         """Read a complete head."""
         self._check_size(head)
-        if head.count(b"\r\n") - 2 > self._limits.http_headers:
+        lines = head.count(b"\r\n") - 2
+        if lines > self._limits.http_headers:
             raise RequestRefused(431)
         line_end = head.find(b"\r\n")
         version = head[line_end - 9 : line_end]
         if version not in (b" HTTP/1.1", b" HTTP/1.0") or head[0] in b"\r\n" or head.count(b" ", 0, line_end) != 2:
             raise RequestRefused(400)  # llhttp takes HTTP/0.9 and 2.0, RTSP, ICE, CR or LF in front, and two spaces
-        self._lines: list[tuple[bytes, bytes]] = []
+        self._values: dict[str, str] = {}
         self._complete = False
         try:
             self._parser.feed_data(head)
@@ -218,16 +233,24 @@ class RequestReader:
             return self._parse_unknown_method(head)
         except HttpParserError as error:
             raise RequestRefused(400) from error
-        values = header_values(self._lines, head)
-        self._check(values, version)
+        values, self._values = self._values, {}  # trailers will go there
         target, raw = self._target, head[line_end + 2 :]
+        if len(values) != lines:
+            _check_repeated(raw)
+        if not head.isascii() or b" \r\n" in head or b"\t\r\n" in head:
+            tidy(values)
+        http10 = version == b" HTTP/1.0"
+        if "transfer-encoding" in values and (http10 or values["transfer-encoding"].lower() != "chunked"):
+            raise RequestRefused(400)
         if not target.startswith("/") and target != "*":
             absolute = _absolute_form(target)
             if absolute is None:
                 raise RequestRefused(400)
-            target, raw = absolute[2] or "/", b""
-            values["host"] = absolute[1]  # RFC 9112, 3.2.2
-        headers = Headers(values, raw, http10=version == b" HTTP/1.0", keep_alive=self._keep_alive)
+            values["host"], target = absolute.groups()  # RFC 9112, 3.2.2
+            if not target.startswith("/"):
+                target = "/" + target
+            raw = b""  # not what came
+        headers = Headers(values, raw, http10=http10, keep_alive=self._keep_alive)
         return Request(self._parser.get_method().decode(), target, headers)
 
     def _parse_without_upgrade(self, head: bytes) -> Request:
@@ -250,16 +273,6 @@ class RequestReader:
         request.method = method.decode()
         return request
 
-    def _check(self, values: dict[str, str], version: bytes) -> None:
-        """Refuse what says twice, or unclearly, where the body ends or whom it is for (RFC 9112, 3.2 and 6.1)."""
-        if len(values) != len(self._lines):
-            names = [name.lower() for name, _ in self._lines]
-            if any(names.count(name) > 1 for name in _ONCE):
-                raise RequestRefused(400)
-        coding = values.get("transfer-encoding")
-        if coding is not None and (version == b" HTTP/1.0" or coding.lower() != "chunked"):
-            raise RequestRefused(400)
-
     def _start(self, request: Request, data: bytes, position: int) -> int:
         """Deliver a request, with its body if that has come, and return where what follows begins."""
         headers = request.headers
@@ -275,8 +288,6 @@ class RequestReader:
         self.in_body = body is None
         if not headers.keep_alive and body is not None:
             self.stop()
-        usual = headers.keep_alive and not (headers.chunked or headers.http10 or headers.expects_continue)
-        self._known = headers if usual and 0 < len(headers.raw) <= RECALLED_BYTES else None
         self._chunked, self._tail = headers.chunked, b""
         self._left = self._limits.http_head_bytes if headers.chunked else headers.length
         self._receiver.begin(request, body)
@@ -326,7 +337,7 @@ class RequestReader:
         self._target = url.decode("ascii")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._lines.append((name, value))
+        self._values[lowered_names[name]] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
         self._keep_alive = self._parser.should_keep_alive()
@@ -336,3 +347,10 @@ class RequestReader:
 
     def on_message_complete(self) -> None:
         self._complete = True
+
+
+def _check_repeated(lines: bytes) -> None:
+    """Refuse header lines that say twice where the body ends or whom the request is for."""
+    names = [line.partition(b":")[0].lower() for line in lines.split(b"\r\n")]
+    if any(names.count(name) > 1 for name in _ONCE):
+        raise RequestRefused(400)

@@ -39,7 +39,9 @@ class Headers:
 
     __slots__ = ("chunked", "expects_continue", "http10", "is_json", "json", "keep_alive", "length", "raw", "values")
 
-    def __init__(self, values: dict[str, str], raw: bytes = b"", *, http10: bool = False, keep_alive: bool = True) -> None:
+    def __init__(
+        self, values: dict[str, str], raw: bytes = b"", *, http10: bool = False, keep_alive: bool = True
+    ) -> None:
         self.values, self.raw, self.http10, self.keep_alive = values, raw, http10, keep_alive
         self.json = encode(values)
         self.chunked = "transfer-encoding" in values
@@ -84,19 +86,13 @@ class _Lowered(dict[bytes, str]):
         return lowered
 
 
-_lowered = _Lowered()
+lowered_names = _Lowered()
 
 
-def header_values(lines: list[tuple[bytes, bytes]], head: bytes) -> dict[str, str]:
-    """
-    Return the headers by lower-case name.  The last one of a name wins; a value that is not ASCII becomes C{""}.
-
-    @param head: The head in which they stood; it tells at once whether any value needs a closer look.
-    """
-    lowered = _lowered
-    if head.isascii() and b" \r\n" not in head and b"\t\r\n" not in head:
-        return {lowered[name]: value.decode("ascii") for name, value in lines}
-    return {lowered[name]: value.strip().decode() if value.isascii() else "" for name, value in lines}
+def tidy(values: dict[str, str]) -> None:
+    """Make of header values, read as Latin-1, what a function gets: trimmed, and C{""} for what is not ASCII."""
+    for name, value in values.items():
+        values[name] = value.strip() if value.isascii() else ""
 
 
 def parse_query(query: str) -> dict[str, str]:

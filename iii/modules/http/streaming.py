@@ -62,7 +62,7 @@ class StreamedResponse:
             self.complete = True
         elif fields.length is not None:
             self._left = fields.length
-        elif request.http10:
+        elif request.headers.http10:
             self.closes = True
         else:
             self._chunked = True

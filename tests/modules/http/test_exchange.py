@@ -478,7 +478,7 @@ class ErrorsTests(ExchangeTestCase):
 
     def test_too_many_channels(self) -> None:
         """Without channels a request is not served, and leaves none."""
-        server = Server(channels=3)
+        server = Server(channels=2)
         server.route("GET", "a")
         client = server.connect()
         client.request("GET", "/a")

@@ -48,11 +48,13 @@ class Recorder:
         self.status: int | None = None
         self.reader = RequestReader(Limits(**limits), self)
 
-    def begin(self, request: Request) -> None:
+    def begin(self, request: Request, body: bytes | None) -> None:
         assert not self.requests or self.requests[-1].ended
-        self.requests.append(
-            Received(request.method, request.path, request.query, request.headers, request.keep_alive)
-        )
+        headers = request.headers
+        received = Received(request.method, request.path, request.query, headers.values, headers.keep_alive)
+        if body is not None:
+            received.body, received.ended = body, True
+        self.requests.append(received)
 
     def body(self, data: bytes) -> None:
         assert data and not self.requests[-1].ended
@@ -134,6 +136,7 @@ class RequestsTests(SynchronousTestCase):
             ("http://other/a?b", "/a", "b"),
             ("https://other", "/", ""),
             ("http://other?b", "/", "b"),
+            ("http://other?b/c", "/", "b/c"),
         ):
             request = self.only(f"GET {target} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
             self.assertEqual((request.path, request.query, request.headers["host"]), (path, query, "other"))
@@ -201,10 +204,9 @@ class RequestsTests(SynchronousTestCase):
         for head, expected in heads.items():
             begun: list[Request] = []
             recorder = Recorder()
-            recorder.begin = begun.append  # type: ignore[assignment,method-assign]
-            recorder.end = lambda: None  # type: ignore[method-assign]
+            recorder.begin = lambda request, body: begun.append(request)  # type: ignore[method-assign]
             recorder.feed(head)
-            self.assertEqual(begun[0].expects_continue, expected, head)
+            self.assertEqual(begun[0].headers.expects_continue, expected, head)
 
 
 class RefusalsTests(SynchronousTestCase):
@@ -375,15 +377,15 @@ class HeldTests(SynchronousTestCase):
     def test_held_within(self) -> None:
         """Holding and resuming from within, between two requests of one read, neither loses nor repeats any."""
         recorder = Recorder()
-        end = recorder.end
+        begin = recorder.begin
 
-        def hold_and_resume() -> None:
-            end()
+        def hold_and_resume(request: Request, body: bytes | None) -> None:
+            begin(request, body)
             recorder.reader.held = True
             recorder.reader.held = False
             recorder.reader.resume()
 
-        recorder.end = hold_and_resume  # type: ignore[method-assign]
+        recorder.begin = hold_and_resume  # type: ignore[method-assign]
         recorder.feed(b"GET /a HTTP/1.1\r\n\r\n" * 5)
         self.assertEqual(len(recorder.requests), 5)
 
