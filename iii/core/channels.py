@@ -17,7 +17,7 @@ from typing import Literal
 from twisted.internet.interfaces import IReactorTime
 
 from iii.core.errors import TooManyChannels
-from iii.core.ids import as_uuid, new_id
+from iii.core.ids import as_uuid, next_id
 from iii.interfaces import IChannelSocket
 
 DEFAULT_BUFFER, MAX_BUFFER = 64, 1024
@@ -154,7 +154,7 @@ class Channels:
         @raise TooManyChannels: The engine's limit is reached.
         """
         self._make_room(1)
-        return self._create(new_id(), max(1, min(buffer_size, MAX_BUFFER)))
+        return self._create(next_id(), max(1, min(buffer_size, MAX_BUFFER)))
 
     def _create(self, channel_id: str, buffer_size: int) -> Channel:
         channel = Channel(channel_id, buffer_size, self._buffer_bytes, self._clock.seconds(), self.forget)
@@ -175,7 +175,7 @@ class Channels:
         @raise TooManyChannels: The engine's limit is reached.
         """
         self._make_room(2)
-        one = new_id()
+        one = next_id()
         other = _TWIN[one[0]] + one[1:]
         self._promised[one], self._promised[other] = first, second
         return one, other

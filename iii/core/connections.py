@@ -27,7 +27,7 @@ from iii.core.errors import (
     PayloadTooLarge,
     WorkerOverloaded,
 )
-from iii.core.ids import new_id
+from iii.core.ids import new_id, next_id
 from iii.core.invocations import Call, discard, error_body
 from iii.core.registrations import Registrations
 from iii.core.tracing import passed_on, with_function
@@ -281,7 +281,7 @@ class Connection:
             return
         invocation_id = call.invocation_id
         if invocation_id is None or invocation_id in pending:
-            invocation_id = new_id()
+            invocation_id = next_id()
         frame = encode(
             InvokeFunction(
                 invocation_id=invocation_id,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import count
 from os import urandom
 
 _variant = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
 def new_id() -> str:
-    """Return a random UUID, in lower case with hyphens."""
+    """Return a random UUID, in lower case with hyphens, that nobody can guess."""
     return as_uuid(urandom(16).hex())
 
 
@@ -18,3 +19,15 @@ def as_uuid(digits: str) -> str:
     the cost of the standard library's C{str(UUID(...))}.
     """
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{_variant[digits[16]]}{digits[17:20]}-{digits[20:]}"
+
+
+_mine = new_id()[:24]
+_numbers = count()
+
+
+def next_id() -> str:
+    """
+    Return a UUID that nobody else returns, for what is made for every request: at a third of the cost of L{new_id}, but
+    whoever has seen one can guess the next.
+    """
+    return f"{_mine}{next(_numbers):012x}"

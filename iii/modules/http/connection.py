@@ -78,19 +78,14 @@ class HttpConnection(Protocol):
 
     def begin(self, request: Request, body: bytes | None) -> None:
         """A request has come."""
-        exchange = self._append(request)
+        exchange = Exchange(self._site, self, request)
+        self._exchanges.append(exchange)
         if body is None:
             self._current, self._body_bytes = exchange, 0
         exchange.begin(body)
-        if self._reader.held:
-            self.throttle()
-
-    def _append(self, request: Request) -> Exchange:
-        exchange = Exchange(self._site, self, request)
-        self._exchanges.append(exchange)
         if len(self._exchanges) >= self._site.limits.http_pipelined:
             self._reader.held = True
-        return exchange
+            self.throttle()
 
     def body(self, data: bytes) -> None:
         """A part of its body has come."""
@@ -110,7 +105,10 @@ class HttpConnection(Protocol):
 
     def _refuse(self, status: int) -> None:
         """What came is no request, or not the rest of one."""
-        exchange = self._current or self._append(Request("", "", Headers({})))
+        exchange = self._current
+        if exchange is None:
+            exchange = Exchange(self._site, self, Request("", "", Headers({})))
+            self._exchanges.append(exchange)
         exchange.refuse(status)
         if not exchange.complete:
             self.abort()  # a body is being streamed: only the end of the connection tells that it is not complete

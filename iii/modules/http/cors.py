@@ -11,7 +11,11 @@ _EXPOSED = "access-control-expose-headers"
 
 
 class CorsPolicy:
-    """The header lines for one configuration, made once."""
+    """
+    The header lines for one configuration, made once.
+
+    @ivar of_all: What L{lines} returns for every origin; C{None} when it depends on the origin.
+    """
 
     def __init__(self, settings: Cors | None) -> None:
         """@param settings: C{None} allows everything and, unlike an empty block, exposes all headers."""
@@ -25,13 +29,13 @@ class CorsPolicy:
         self._preflight = (
             _VARY + _line("access-control-allow-methods", allowed_methods) + _line("access-control-allow-headers", _ANY)
         )
-        self._for_any_origin = _line(_ORIGIN, _ANY) + self._always
+        self.of_all = _line(_ORIGIN, _ANY) + self._always if self._any_origin else None
         self._names = frozenset(exposed)
         self._names_with_origin = frozenset([_ORIGIN, *exposed])
 
     def lines(self, origin: str | None) -> bytes:
         """Return the header lines of every response but the one to C{OPTIONS}."""
-        return self._for_any_origin if self._any_origin else self._origin_line(origin) + self._always
+        return self.of_all or self._origin_line(origin) + self._always
 
     def preflight_lines(self, origin: str | None) -> bytes:
         """Return the header lines of the response to C{OPTIONS}."""

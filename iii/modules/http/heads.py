@@ -47,29 +47,32 @@ class Heads:
 
     def complete(self, answer: Answer, request: Request, keep_alive: bool) -> bytes:
         """Return a whole response."""
-        status, fields, body = answer.status, answer.fields, answer.body
-        if status < 200:
-            return self._informational(status, fields)
-        length: int | None = len(body)
-        if ends_with_head(status, request.method):
-            body = b""
-            if status == 204:
-                length = None
-            elif status == 304 or fields.length is not None:
-                length = fields.length
-        return b"%b%b%b%b%b%b" % (
+        status, lines, body = answer.status, answer.fields.lines, answer.body
+        if status < 200 or status == 204 or status == 304 or request.method == "HEAD":
+            return self._without_body(answer, request, keep_alive)
+        common = self._cors.of_all
+        if common is None or not keep_alive or request.headers.http10 or request.method == "OPTIONS":
+            common = self._common(request, keep_alive)
+        return b"%b%bcontent-length: %d\r\n%b%b%b" % (
             _STATUS_LINES[status],
-            fields.lines,
-            b"" if length is None else b"content-length: %d\r\n" % length,
-            self._common(request, keep_alive),
+            lines,
+            len(body),
+            common,
             self._end,
             body,
         )
 
-    def _informational(self, status: int, fields: Fields) -> bytes:
+    def _without_body(self, answer: Answer, request: Request, keep_alive: bool) -> bytes:
+        status, fields = answer.status, answer.fields
         if not can_be_sent(status):
             return self.refusal(500)
-        return _STATUS_LINES[status] + fields.lines + self._end
+        if status == 101:
+            return _STATUS_LINES[status] + fields.lines + self._end
+        length = fields.length if status != 204 else None
+        if length is None and request.method == "HEAD" and status not in (204, 304):
+            length = len(answer.body)
+        framing = b"" if length is None else b"content-length: %d\r\n" % length
+        return b"".join((_STATUS_LINES[status], fields.lines, framing, self._common(request, keep_alive), self._end))
 
     def streamed(self, status: int, fields: Fields, request: Request, keep_alive: bool) -> bytes:
         """
