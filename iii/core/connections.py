@@ -29,6 +29,7 @@ from iii.core.errors import (
 )
 from iii.core.ids import new_id, next_id
 from iii.core.invocations import Call, discard, error_body
+from iii.core.reattach import ANSWER_TIMEOUT
 from iii.core.registrations import Registrations
 from iii.core.tracing import passed_on, with_function
 from iii.interfaces import IConnection
@@ -401,8 +402,11 @@ class Connection:
 
     def _take_over(self, previous: Connection) -> None:
         """Go on with the calls of the worker's former connection."""
+        deadlines = self._engine.deadlines
         for wire_id, call in previous.pending.items():
-            call.callee = self
+            deadlines.remove(call)
+            call.callee, call.timeout = self, min(call.timeout, ANSWER_TIMEOUT)
+            deadlines.add(call)
             self.pending.setdefault(wire_id, call)
         for invocation_id, call in previous.made.items():
             call.complete = self._answer

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 PATIENCE = 5.0
 """Seconds that a worker has to come back: SDKs try after one to two seconds (spec, 15)."""
+ANSWER_TIMEOUT = 30.0
+"""
+Seconds in which a worker that has come back must answer the calls that it had before.  Nobody knows whether it has got
+them, or whether its answer was lost with the connection; without a limit such a call would hang.
+"""
 
 
 class BrokenOff:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from iii.core.reattach import PATIENCE
+from iii.core.reattach import ANSWER_TIMEOUT, PATIENCE
 from tests.core.fakes import FakeWorker, connect, make_engine
 
 
@@ -118,6 +118,15 @@ class ReattachTests(SynchronousTestCase):
         self.assertEqual(self.caller.outcome(call)[0], "TIMEOUT")
         again = self.come_back(self.callee)
         self.assertEqual(set(again.connection.pending), {self.call})
+
+    def test_lost_on_the_way(self) -> None:
+        """A call that the cut has swallowed ends half a minute after the worker is back."""
+        self.callee.cut()
+        self.come_back(self.callee)
+        self.clock.advance(ANSWER_TIMEOUT - 0.1)
+        self.assertEqual(self.caller.received("invocationresult"), [])
+        self.clock.advance(0.2)
+        self.assertEqual(self.caller.outcome(self.call)[0], "TIMEOUT")
 
     def test_twice(self) -> None:
         """A worker may be cut off again and again."""

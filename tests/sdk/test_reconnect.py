@@ -97,7 +97,7 @@ class LostConnectionContract(Contract):
     async def test_cut_during_call(self) -> None:
         """A call that is under way when the connection is cut is answered over the next one."""
         calling = Deferred.fromCoroutine(self.client.call("worker::slow", {"seconds": 2.5}))
-        await self.eventually("the call is under way", self._has_call)
+        await self.eventually("the worker has the call", self._has_call)
         self.cable.cut()
         self.assertEqual(await calling, {"slept": 2.5})
 
@@ -121,7 +121,7 @@ class LostConnectionContract(Contract):
         return len(now) == 1 and now != before
 
     async def _has_call(self) -> bool:
-        return [row["active_invocations"] for row in await self._worker_rows()] == [1]
+        return await self.worker.worker.received("slow") == [2.5]
 
 
 globals().update(on_each_sdk(LostEngineContract), **on_each_sdk(LostConnectionContract))

@@ -47,8 +47,8 @@ class HttpConnection(Protocol):
         self._body_bytes = self._held_bytes = 0
         self._paused = self._closing = False
         self._active = site.now
-        self._head_number, self._head_since = -1, 0.0
-        self._unsent, self._progress_due = 0, inf
+        self._head_number, self._head_since = -1, 0.0  # which head has been incomplete since when
+        self._unsent, self._progress_due = 0, inf  # less than so many bytes must wait to be sent then
 
     def connectionMade(self) -> None:
         limits = self._site.limits
@@ -58,7 +58,7 @@ class HttpConnection(Protocol):
         self._site.connections[self] = None
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._closing = True
+        self._closing, self._progress_due = True, inf
         self._site.connections.pop(self, None)
         self._outbox.discard()
         self._reader.close()
@@ -189,7 +189,7 @@ class HttpConnection(Protocol):
 
     def abort(self) -> None:
         """Cut the connection: the answer under way cannot be completed."""
-        self._closing = True
+        self._closing, self._progress_due = True, inf
         self._reader.stop()
         self._abandon()
         self._outbox.abort()
@@ -227,8 +227,8 @@ class HttpConnection(Protocol):
             self.close()
 
     def retire(self) -> None:
-        """End the connection if nothing is going on; else it ends with the last answer."""
-        if not self._exchanges and self._current is None and not self._reader.in_head:
+        """End the connection if nothing is due to the client; else it ends with the last answer."""
+        if not self._exchanges and not self._reader.in_head:
             self.close()
 
     def close(self) -> None:

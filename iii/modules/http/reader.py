@@ -7,8 +7,8 @@ any time where the following bytes belong, and can stop between two requests.  l
 with C{Transfer-Encoding}, lengths given twice, folded lines, bare LF and malformed chunks.  What it would let pass, or
 misread, is dealt with here (TRAPS.md).
 
-Most clients send the same header lines again and again.  Those of the last request, byte for byte, are not parsed again:
-that costs 1.5 µs instead of 6 (L{RequestReader._recall}).
+Many clients send the same head, or at least the same header lines, again and again.  Those of the last request, byte
+for byte, are not parsed again; measured, that takes 0.4 µs instead of 5.7 (L{RequestReader._recall}).
 """
 
 from __future__ import annotations
@@ -22,14 +22,16 @@ from iii.core.limits import Limits
 from iii.modules.http.request import Headers, Request, lowered_names, tidy
 
 RECALLED_BYTES = 2048
-"""Longer header lines are not kept: an idle connection is to be small."""
+"""A longer head is not kept: an idle connection is to be small."""
 
 _END = b"\r\n\r\n"
 _ONCE = (b"host", b"content-length", b"transfer-encoding")
 _bare_lf = re.compile(rb"(?<!\r)\n").search
 _is_token = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
 _usual_line = re.compile(rb"(GET|POST|PUT|DELETE|PATCH|HEAD|OPTIONS) (/[!-~]*) HTTP/1\.1").fullmatch
+_says_close = re.compile(rb"^connection:[^\r\n]*\bclose\b", re.IGNORECASE | re.MULTILINE).search
 _upgrade_lines = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
+_NONE = Request("", "", Headers({}))
 _absolute_form = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^/?]*)(.*)").fullmatch
 
 
@@ -46,7 +48,7 @@ class RequestRefused(Exception):
 
 
 class Receiver(Protocol):
-    """Takes the requests of a connection.  Each method may raise L{RequestRefused}."""
+    """Takes the requests of a connection."""
 
     def begin(self, request: Request, body: bytes | None) -> None:
         """
@@ -56,7 +58,7 @@ class Receiver(Protocol):
         """
 
     def body(self, data: bytes) -> None:
-        """A part of the body has come."""
+        """A part of the body has come.  May raise L{RequestRefused}."""
 
     def end(self) -> None:
         """The body is complete."""
@@ -76,8 +78,9 @@ class RequestReader:
         self._parser = HttpRequestParser(self)
         self.held = self.in_body = False
         self.started = 0
-        self._stopped = self._busy = self._refused = False
-        self._last_head = b""  # of the last request, if it can be recalled
+        self._stopped = self._busy = self._refused = self._complete = False
+        self._last = _NONE
+        self._last_head = b""  # of the last request, if that can be recalled
         self._partial = bytearray()  # the beginning of a head
         self._rest = b""  # what came while held
         self._left = 0  # bytes of the body; of a chunked one, what may come without any of it
@@ -250,6 +253,8 @@ class RequestReader:
             if not target.startswith("/"):
                 target = "/" + target
             raw = b""  # not what came
+        if http10 and _says_close(raw):  # llhttp goes by keep-alive if both are there
+            self._keep_alive = False
         headers = Headers(values, raw, http10=http10, keep_alive=self._keep_alive)
         return Request(self._parser.get_method().decode(), target, headers)
 

@@ -1,8 +1,8 @@
 """
 A request and the object that its handler gets (spec/http.md, A5 and A6).
 
-The object is put together as bytes: what depends on the route alone is encoded once, what depends on the headers once for
-as long as a client sends the same, and a JSON body passes through as it came.
+The object is put together as bytes: what depends on the route alone is encoded once, what depends on the headers for as
+long as a client sends the same ones, and a JSON body passes through as it came.
 """
 
 from __future__ import annotations

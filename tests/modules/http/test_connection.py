@@ -222,7 +222,8 @@ class RefusalsTests(ConnectionTestCase):
         """A request in the body of another is never served (TRAPS.md: C{h2c} on a POST)."""
         hidden = b"GET /a HTTP/1.1\r\nhost: x\r\n\r\n"
         self.client.send(
-            b"POST /a HTTP/1.1\r\nconnection: upgrade\r\nupgrade: h2c\r\ncontent-length: %d\r\n\r\n" % len(hidden) + hidden
+            b"POST /a HTTP/1.1\r\nconnection: upgrade\r\nupgrade: h2c\r\ncontent-length: %d\r\n\r\n" % len(hidden)
+            + hidden
         )
         self.assertEqual([call.data["method"] for call in self.calls], ["POST"])
 
@@ -437,7 +438,8 @@ class LeakTests(ConnectionTestCase):
 
 
 steps = st.lists(
-    st.sampled_from(["send", "send", "send", "return", "null", "fail", "write", "text", "end", "read", "tick"]), max_size=30
+    st.sampled_from(["send", "send", "send", "return", "null", "fail", "write", "text", "end", "read", "tick"]),
+    max_size=30,
 )
 pieces = st.one_of(
     st.sampled_from(
@@ -478,7 +480,9 @@ class PropertyTests(SynchronousTestCase):
                 if writers:
                     data.draw(st.sampled_from(writers)).binary(b"x" * data.draw(st.integers(0, 300)))
             elif step == "text" and writers:
-                data.draw(st.sampled_from(writers)).text(type="set_status", status_code=data.draw(st.integers(100, 600)))
+                data.draw(st.sampled_from(writers)).text(
+                    type="set_status", status_code=data.draw(st.integers(100, 600))
+                )
             elif step == "end" and writers:
                 writer = data.draw(st.sampled_from(writers))
                 writers.remove(writer)

@@ -322,7 +322,9 @@ class AnswersTests(ExchangeTestCase):
             self.server.call.returns({"status_code": status, "headers": {"etag": '"1"'}, "body": "abc"})
             self.client.request("GET", "/none")
             first, second = self.client.responses("GET", "GET")
-            self.assertEqual((first.status, first.body, first["content-length"], first["etag"]), (status, b"", None, '"1"'))
+            self.assertEqual(
+                (first.status, first.body, first["content-length"], first["etag"]), (status, b"", None, '"1"')
+            )
             self.assertEqual(second.status, 404)
 
     def test_informational(self) -> None:
@@ -332,7 +334,9 @@ class AnswersTests(ExchangeTestCase):
             self.get()
             self.server.call.returns({"status_code": status})
             response = self.client.response()
-            self.assertEqual((response.status, response.body, response["access-control-allow-origin"]), (500, b"", None))
+            self.assertEqual(
+                (response.status, response.body, response["access-control-allow-origin"]), (500, b"", None)
+            )
             self.assertEqual(self.client.transport.ended, "closed")
 
     def test_switching_protocols(self) -> None:
@@ -378,7 +382,6 @@ class AnswersTests(ExchangeTestCase):
         self.assertEqual(len(logged), 6)
 
 
-
 class ErrorsTests(ExchangeTestCase):
     """spec/http.md, A11."""
 
@@ -410,7 +413,9 @@ class ErrorsTests(ExchangeTestCase):
         self.client.request("HEAD", "/a")
         self.client.request("HEAD", "/b")
         first, second = self.client.responses("HEAD", "HEAD")
-        self.assertEqual((first.status, first["content-length"]), (404, str(len(json.dumps(ENVELOPE_404, separators=(",", ":"))))))
+        self.assertEqual(
+            (first.status, first["content-length"]), (404, str(len(json.dumps(ENVELOPE_404, separators=(",", ":")))))
+        )
         self.assertEqual((second.status, second["allow"]), (405, "POST"))
 
     def failed(self, code: str, message: str) -> dict[str, str]:
@@ -486,7 +491,6 @@ class ErrorsTests(ExchangeTestCase):
         server.call.returns({})
         self.assertEqual([each.status for each in client.responses("GET", "GET")], [200, 503])
         self.assertNothingLeft(server)
-
 
 
 class TimeoutTests(ExchangeTestCase):

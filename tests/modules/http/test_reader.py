@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+
 import attrs
 import h11
 from hypothesis import HealthCheck, given, settings
@@ -28,7 +29,7 @@ class Received:
     """
     One request as the reader has delivered it.
 
-    @ivar body: C{None} until something of it has come; complete when C{ended}.
+    @ivar body: What of it has come; complete when C{ended}.
     """
 
     method: str
@@ -38,6 +39,7 @@ class Received:
     keep_alive: bool
     body: bytes = b""
     ended: bool = False
+    expects_continue: bool = False
 
 
 class Recorder:
@@ -52,6 +54,7 @@ class Recorder:
         assert not self.requests or self.requests[-1].ended
         headers = request.headers
         received = Received(request.method, request.path, request.query, headers.values, headers.keep_alive)
+        received.expects_continue = headers.expects_continue
         if body is not None:
             received.body, received.ended = body, True
         self.requests.append(received)
@@ -93,9 +96,7 @@ class RequestsTests(SynchronousTestCase):
     def test_get(self) -> None:
         """A request without a body is complete with its head."""
         request = self.only(b"GET /a/b?c=d&e HTTP/1.1\r\nHost: x\r\nX-A:  y z \t\r\n\r\n")
-        self.assertEqual(
-            request, Received("GET", "/a/b", "c=d&e", {"host": "x", "x-a": "y z"}, True, b"", True)
-        )
+        self.assertEqual(request, Received("GET", "/a/b", "c=d&e", {"host": "x", "x-a": "y z"}, True, b"", True))
 
     def test_length(self) -> None:
         """A body of known length ends there."""
@@ -158,6 +159,8 @@ class RequestsTests(SynchronousTestCase):
             b"GET / HTTP/1.1\r\nconnection: x, Close\r\nconnection: y\r\n\r\n": False,
             b"GET / HTTP/1.0\r\n\r\n": False,
             b"GET / HTTP/1.0\r\nconnection: keep-alive\r\n\r\n": True,
+            b"GET / HTTP/1.0\r\nconnection: keep-alive\r\nConnection: x,close\r\n\r\n": False,
+            b"GET / HTTP/1.1\r\nconnection: close\r\nconnection: keep-alive\r\n\r\n": False,
         }
         for head, expected in heads.items():
             self.assertEqual(self.only(head).keep_alive, expected, head)
@@ -202,11 +205,7 @@ class RequestsTests(SynchronousTestCase):
             b"POST / HTTP/1.0\r\nexpect: 100-continue\r\ncontent-length: 1\r\n\r\n": False,
         }
         for head, expected in heads.items():
-            begun: list[Request] = []
-            recorder = Recorder()
-            recorder.begin = lambda request, body: begun.append(request)  # type: ignore[method-assign]
-            recorder.feed(head)
-            self.assertEqual(begun[0].headers.expects_continue, expected, head)
+            self.assertEqual(read(head).requests[0].expects_continue, expected, head)
 
 
 class RefusalsTests(SynchronousTestCase):
@@ -221,7 +220,16 @@ class RefusalsTests(SynchronousTestCase):
 
     def test_versions(self) -> None:
         """HTTP 1.0 and 1.1 are spoken, nothing else that the parser would take."""
-        for version in ("HTTP/0.9", "HTTP/2.0", "HTTP/1.2", "HTTP/1.10", "RTSP/1.0", "ICE/1.0", "http/1.1", "HTTP/1.1 "):
+        for version in (
+            "HTTP/0.9",
+            "HTTP/2.0",
+            "HTTP/1.2",
+            "HTTP/1.10",
+            "RTSP/1.0",
+            "ICE/1.0",
+            "http/1.1",
+            "HTTP/1.1 ",
+        ):
             self.refused(f"GET / {version}\r\nhost: x\r\n\r\n".encode())
         self.refused(b"GET /\r\n\r\n")
         self.refused(b"SOURCE / ICE/1.0\r\n\r\n")
@@ -257,7 +265,16 @@ class RefusalsTests(SynchronousTestCase):
 
     def test_codings(self) -> None:
         """The only transfer coding is C{chunked}, in HTTP/1.1."""
-        for coding in (b"gzip, chunked", b"gzip", b"identity", b"xchunked", b"chunked;q=1", b"\x0bchunked", b"", b"chunked,"):
+        for coding in (
+            b"gzip, chunked",
+            b"gzip",
+            b"identity",
+            b"xchunked",
+            b"chunked;q=1",
+            b"\x0bchunked",
+            b"",
+            b"chunked,",
+        ):
             self.refused(POST + b"transfer-encoding: " + coding + b"\r\n\r\n0\r\n\r\n")
         self.refused(POST + b"transfer-encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n")
         self.refused(b"POST / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n")
@@ -356,6 +373,54 @@ class RefusalsTests(SynchronousTestCase):
         self.assertEqual(len(recorder.requests), 1)
 
 
+class RecallTests(SynchronousTestCase):
+    """Heads like the one before are not parsed again, and nobody can tell the difference."""
+
+    def test_same_head(self) -> None:
+        """Only the bodies differ."""
+        head = POST + b"content-length: 3\r\n\r\n"
+        recorder = Recorder().feed(head + b"abc", head + b"def" + head + b"gh", b"i")
+        self.assertEqual([each.body for each in recorder.requests], [b"abc", b"def", b"ghi"])
+        self.assertEqual(len({str(each.headers) for each in recorder.requests}), 1)
+
+    def test_same_lines(self) -> None:
+        """Method, path and query differ."""
+        lines = b"host: x\r\n\r\n"
+        recorder = read(b"GET /a?b HTTP/1.1\r\n" + lines + b"PUT /c HTTP/1.1\r\n" + lines)
+        self.assertEqual([(each.method, each.path, each.query) for each in recorder.requests],
+                         [("GET", "/a", "b"), ("PUT", "/c", "")])  # fmt: skip
+
+    def test_other_version(self) -> None:
+        """The same lines mean another thing in HTTP/1.0."""
+        recorder = read(b"GET /a HTTP/1.1\r\nhost: x\r\n\r\nGET /a HTTP/1.0\r\nhost: x\r\n\r\n")
+        self.assertEqual([each.keep_alive for each in recorder.requests], [True, False])
+
+    def test_longer_target(self) -> None:
+        """The limit holds for the whole head."""
+        lines = b" HTTP/1.1\r\nhost: x\r\n\r\n"
+        recorder = read(b"GET /a" + lines + b"GET /" + b"a" * 1000 + lines, http_head_bytes=1000)
+        self.assertEqual((recorder.status, len(recorder.requests)), (414, 1))
+
+    @SOAK
+    @given(st.data())
+    def test_sequences(self, data: st.DataObject) -> None:
+        """A sequence of requests, taken from a few, reads like each of them alone."""
+        lines = [b"host: x\r\n", b"host: x\r\ncontent-length: 2\r\n", b"a: \xff \r\n", b"", b"expect: 100-continue\r\n"]
+        starts = [
+            b"GET /a HTTP/1.1\r\n",
+            b"GET /b?c HTTP/1.1\r\n",
+            b"BREW /a HTTP/1.1\r\n",
+            b"GET http://h/ HTTP/1.1\r\n",
+        ]
+        one = st.tuples(st.sampled_from(starts), st.sampled_from(lines)).map(
+            lambda drawn: drawn[0] + drawn[1] + (b"\r\nab" if b"length" in drawn[1] else b"\r\n")
+        )
+        requests = data.draw(st.lists(one, max_size=8))
+        cuts = data.draw(st.lists(st.integers(0, 500), max_size=4))
+        recorder = Recorder().feed(*split(b"".join(requests), cuts))
+        self.assertEqual(recorder.outcome, (None, [read(request).requests[0] for request in requests]))
+
+
 class HeldTests(SynchronousTestCase):
     def test_held(self) -> None:
         """While held, no request is begun; then it goes on where it was."""
@@ -407,7 +472,9 @@ def encode(request: tuple[str, dict[str, str], bytes, list[int] | None]) -> byte
 
 
 words = st.text("abcdefghij-", max_size=8)
-bodies = st.lists(st.sampled_from([b"\r\n\r\n", b"\r\n", b"0", b"\r", b"\n", b"GET / HTTP/1.1\r\n\r\n", b"a"])).map(b"".join)
+bodies = st.lists(st.sampled_from([b"\r\n\r\n", b"\r\n", b"0", b"\r", b"\n", b"GET / HTTP/1.1\r\n\r\n", b"a"])).map(
+    b"".join
+)
 valid = st.tuples(
     words,
     st.dictionaries(words.filter(bool), words, max_size=3),
@@ -426,14 +493,14 @@ header_lines = st.sampled_from(
         b"a: b\r\n", b"A:b \t\r\n", b"content-length: 3\r\n", b"content-length: 0\r\n", b"content-length: 10\r\n",
         b"transfer-encoding: chunked\r\n", b"Transfer-Encoding: Chunked\r\n", b"transfer-encoding: gzip, chunked\r\n",
         b"connection: close\r\n", b"connection: keep-alive\r\n", b"connection: upgrade\r\n", b"upgrade: h2c\r\n",
-        b"expect: 100-continue\r\n", b"a: b\n", b" folded\r\n", b"a : b\r\n", b"host: y\r\n", b"\xff: b\r\n", b"a: \xff\r\n",
-        b"content-length : 3\r\n", b"transfer-encoding:\x0bchunked\r\n", b"content-length: +3\r\n",
+        b"expect: 100-continue\r\n", b"a: b\n", b" folded\r\n", b"a : b\r\n", b"host: y\r\n", b"\xff: b\r\n",
+        b"a: \xff\r\n", b"content-length : 3\r\n", b"transfer-encoding:\x0bchunked\r\n", b"content-length: +3\r\n",
     ]
 )  # fmt: skip
 body_parts = st.sampled_from(
     [
-        b"abc", b"3\r\nabc\r\n", b"0\r\n\r\n", b"0\r\na: b\r\n\r\n", b"3;x=y\r\nabc\r\n", b"0x3\r\nabc\r\n", b"3\nabc\n",
-        b"3 \r\nabc\r\n", b"GET /hidden HTTP/1.1\r\nhost: x\r\n\r\n", b"\r\n", b"0;\n\r\n", b"\x00",
+        b"abc", b"3\r\nabc\r\n", b"0\r\n\r\n", b"0\r\na: b\r\n\r\n", b"3;x=y\r\nabc\r\n", b"0x3\r\nabc\r\n",
+        b"3\nabc\n", b"3 \r\nabc\r\n", b"GET /hidden HTTP/1.1\r\nhost: x\r\n\r\n", b"\r\n", b"0;\n\r\n", b"\x00",
     ]
 )  # fmt: skip
 

@@ -55,9 +55,7 @@ class MatchingTests(RouterTestCase):
     def test_parameters(self) -> None:
         """C{:name} and C{{name}} match one segment, whose raw value they take."""
         self.add("GET users/:id/posts/{post}")
-        self.assertEqual(
-            self.find("/users/4%2F2/posts/a"), ("users/:id/posts/{post}", {"id": "4%2F2", "post": "a"})
-        )
+        self.assertEqual(self.find("/users/4%2F2/posts/a"), ("users/:id/posts/{post}", {"id": "4%2F2", "post": "a"}))
 
     def test_parameter_is_rest_of_segment(self) -> None:
         """The name of a parameter is all that follows the colon."""
@@ -173,9 +171,7 @@ class RefusedPathsTests(SynchronousTestCase):
 
     def test_star(self) -> None:
         """A segment that starts with a star is refused, with a hint."""
-        self.assertEqual(
-            self.refused("a/*b"), "api_path 'a/*b': '*b' starts with '*'; a catch-all is written {*name}"
-        )
+        self.assertEqual(self.refused("a/*b"), "api_path 'a/*b': '*b' starts with '*'; a catch-all is written {*name}")
 
     def test_no_name(self) -> None:
         """A parameter and a catch-all have a name."""
@@ -218,7 +214,14 @@ class ConflictsTests(RouterTestCase):
 
     def test_conflicts(self) -> None:
         """What would serve the same requests under other names is refused; the older one goes on."""
-        pairs = [("", "/"), ("a/:x", "a/{x}"), ("a/:x", "a/{*x}"), (":x", "{*x}"), ("{*x}", "{*y}"), ("a/:x/b", "a/:y/b")]
+        pairs = [
+            ("", "/"),
+            ("a/:x", "a/{x}"),
+            ("a/:x", "a/{*x}"),
+            (":x", "{*x}"),
+            ("{*x}", "{*y}"),
+            ("a/:x/b", "a/:y/b"),
+        ]
         for one, other in pairs:
             self.refused(f"GET {one}", f"GET {other}")
             self.refused(f"GET {other}", f"GET {one}")
@@ -293,7 +296,9 @@ paths = st.tuples(st.lists(segment, min_size=1, max_size=4), st.booleans()).map(
 
 
 class PropertyTests(SynchronousTestCase):
-    @given(st.lists(paths, max_size=12), st.lists(st.sampled_from(["a", "b", "c", ""]), min_size=1, max_size=5), st.data())
+    @given(
+        st.lists(paths, max_size=12), st.lists(st.sampled_from(["a", "b", "c", ""]), min_size=1, max_size=5), st.data()
+    )
     def test_like_a_naive_matcher(self, registered: list[str], segments: list[str], data: st.DataObject) -> None:
         """Of all routes that match, the one is found that is most specific from left to right."""
         router, live = Router(), []

@@ -98,7 +98,9 @@ class SocketTestCase(TestCase):
     async def response(self, client: Reading, body: bytes) -> Response:
         """Send a request and wait for its answer."""
         already = len(client.received)
-        head = f"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        head = (
+            f"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        )
         client.transport.write(head.encode() + body)
         while True:
             await deferLater(reactor, 0.01)

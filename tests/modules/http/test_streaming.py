@@ -38,7 +38,9 @@ class ControlTests(StreamingTestCase):
         writer.text(type="set_headers", headers={"Content-Type": "text/event-stream", "x": "1"})
         self.assertEqual(self.client.raw, b"")
         writer.binary(b"abc")
-        self.assertTrue(self.client.raw.startswith(b"HTTP/1.1 201 Created\r\ncontent-type: text/event-stream\r\nx: 1\r\n"))
+        self.assertTrue(
+            self.client.raw.startswith(b"HTTP/1.1 201 Created\r\ncontent-type: text/event-stream\r\nx: 1\r\n")
+        )
         self.assertTrue(self.client.raw.endswith(b"\r\n\r\n3\r\nabc\r\n"))
         writer.binary(b"d" * 20)
         self.assertTrue(self.client.raw.endswith(b"14\r\ndddddddddddddddddddd\r\n"))
@@ -72,7 +74,15 @@ class ControlTests(StreamingTestCase):
     def test_ignored(self) -> None:
         """What is no control, or a status that is none, is ignored."""
         writer = self.start()
-        for text in (b"", b"{", b"[]", b'"set_status"', b'{"type":"other"}', b'{"type":"set_headers","headers":[]}', b"\xff"):
+        for text in (
+            b"",
+            b"{",
+            b"[]",
+            b'"set_status"',
+            b'{"type":"other"}',
+            b'{"type":"set_headers","headers":[]}',
+            b"\xff",
+        ):
             writer.write(text, False)
         for status in (99, 600, "201", 201.0, None, True, -1, 10**30):
             writer.text(type="set_status", status_code=status)
@@ -289,7 +299,9 @@ class FramingTests(StreamingTestCase):
         self.assertEqual(self.client.transport.ended, None)
         writer.close()
         response = self.response()
-        self.assertEqual((response["transfer-encoding"], response["connection"], response.body), (None, "close", b"abcdef"))
+        self.assertEqual(
+            (response["transfer-encoding"], response["connection"], response.body), (None, "close", b"abcdef")
+        )
         self.assertEqual(self.client.transport.ended, "closed")
 
     def test_http10_keep_alive(self) -> None:

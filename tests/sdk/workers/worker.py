@@ -106,6 +106,7 @@ class Worker:
         raise ValueError(data.get("message", "failed as told"))
 
     async def slow(self, data: Any) -> Any:
+        self.received["slow"].append(data["seconds"])
         await asyncio.sleep(data["seconds"])
         return {"slept": data["seconds"]}
 
