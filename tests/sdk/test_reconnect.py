@@ -121,7 +121,7 @@ class LostConnectionContract(Contract):
         return len(now) == 1 and now != before
 
     async def _has_call(self) -> bool:
-        return await self.worker.worker.received("slow") == [2.5]
+        return await self.worker.received("slow") == [2.5]
 
 
 globals().update(on_each_sdk(LostEngineContract), **on_each_sdk(LostConnectionContract))
