@@ -58,7 +58,7 @@ from iii.wire.messages import (
 
 if TYPE_CHECKING:
     from iii.core.engine import Engine
-    from iii.core.workers import Announcement
+    from iii.core.announcement import Announcement
 
 MiB = 2**20
 

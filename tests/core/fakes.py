@@ -11,7 +11,7 @@ from zope.interface import implementer
 from iii.core.engine import Engine
 from iii.core.ids import new_id
 from iii.core.limits import Limits
-from iii.core.workers import Announcement
+from iii.core.announcement import Announcement
 from iii.interfaces import IChannelSocket, IConnection, ITriggerProvider
 
 

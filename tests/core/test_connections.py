@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from iii.core.connections import Connection, MiB
-from iii.core.workers import Announcement
+from iii.core.announcement import Announcement
 from tests.core.case import ID, PARENT, CallerAndCallee
 from tests.core.fakes import FakeWorker, connect
 

@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from iii.core.errors import BlankWorkerNamespace, TooManyRegistrations
 from iii.core.gate import RegistrationGate
-from iii.core.workers import Announcement
+from iii.core.announcement import Announcement
 from iii.wire.messages import RegisterFunction, UnregisterFunction
 from tests.core.fakes import FakeWorker, connect, make_engine
 

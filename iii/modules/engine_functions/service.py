@@ -11,9 +11,9 @@ from zope.interface import implementer
 
 from iii.core.engine import Engine
 from iii.core.functions import FunctionDeclaration
-from iii.core.workers import Announcement
+from iii.core.announcement import Announcement
 from iii.interfaces import IModule, ITriggerProvider
-from iii.modules.engine_functions import channels, functions, registration, triggers, workers
+from iii.modules.engine_functions import channels, functions, ownerless_triggers, triggers, workers
 from iii.modules.engine_functions.events import FunctionChanges, WorkerChanges
 
 SWEEP_INTERVAL = 60.0
@@ -29,7 +29,7 @@ class EngineFunctions(Service):
 
     def __init__(self, engine: Engine, clock: IReactorTime) -> None:
         self._function_changes, self._worker_changes = FunctionChanges(engine, clock), WorkerChanges(engine)
-        self._registration = registration.TriggerRegistration(engine, clock)
+        self._registration = ownerless_triggers.TriggerRegistration(engine, clock)
         self.trigger_types: Mapping[str, ITriggerProvider] = {
             "engine::functions-available": self._function_changes.type,
             "engine::workers-available": self._worker_changes.type,
@@ -115,16 +115,16 @@ class EngineFunctions(Service):
             FunctionDeclaration(
                 id="engine::register_trigger",
                 description="Make a trigger that outlives the worker that asks for it, until the engine stops",
-                input=registration.NewTrigger,
+                input=ownerless_triggers.NewTrigger,
                 handler=self._registration.register,
-                output=registration.Registered,
+                output=ownerless_triggers.Registered,
             ),
             FunctionDeclaration(
                 id="engine::unregister_trigger",
                 description="End a trigger, whoever owns it",
-                input=registration.OldTrigger,
+                input=ownerless_triggers.OldTrigger,
                 handler=self._registration.unregister,
-                output=registration.Removed,
+                output=ownerless_triggers.Removed,
             ),
             FunctionDeclaration(
                 id="engine::workers::list",

@@ -15,7 +15,7 @@ from iii.core.engine import Engine, Module
 from iii.core.errors import InvalidInput, NotFound
 from iii.core.functions import Caller, Function
 from iii.core.triggers import Provider
-from iii.core.workers import Announcement
+from iii.core.announcement import Announcement
 from iii.modules.engine_functions.functions import FunctionRow, function_row, live_triggers
 from iii.modules.engine_functions.names import given, meant_namespace
 from iii.modules.engine_functions.triggers import RegisteredTriggers, TriggerRow, TypeRow, type_row

@@ -1,4 +1,4 @@
-"""Tests for L{iii.modules.engine_functions.registration}."""
+"""Tests for L{iii.modules.engine_functions.ownerless_triggers}."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""Tests for L{iii.core.workers}."""
+"""Tests for L{iii.core.announcement}."""
 
 from __future__ import annotations
 
 import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
-from iii.core.workers import Announcement, MiB, Telemetry
+from iii.core.announcement import Announcement, MiB, Telemetry
 
 
 class AnnouncementTests(SynchronousTestCase):
