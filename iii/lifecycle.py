@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Sequence
 from types import FrameType
 from typing import Protocol, runtime_checkable
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
@@ -24,6 +23,7 @@ from iii.core.engine import Engine
 from iii.wire.listen import CannotListen, IReactor
 
 POLL = 0.05
+STDERR = 2
 
 
 @runtime_checkable
@@ -92,7 +92,7 @@ class EngineServices(MultiService):
         def handle(number: int, frame: FrameType | None) -> None:
             nonlocal stopping
             if stopping:
-                os.write(sys.stderr.fileno(), b"iii: a second signal: stopped at once\n")
+                os.write(STDERR, b"iii: a second signal: stopped at once\n")  # sys.stderr is the log's by now
                 os._exit(1)
             stopping = True
             self._reactor.callFromThread(self._reactor.stop)
@@ -111,19 +111,23 @@ class EngineServices(MultiService):
                 child.stop_accepting()
         await self._drain()
         for child in reversed(list(self.services)):
-            stopped = child.stopService()
-            if stopped is not None:
-                await stopped
+            try:
+                await maybeDeferred(child.stopService)
+            except Exception:  # a defect of this one; the others must stop, too
+                self.log.failure("stopping {child} failed", child=child.name)
         self._engine.close()
         self.log.info("stopped")
 
     async def _drain(self) -> None:
+        """Wait for the calls that are under way now, and those that they make."""
         deadline = self._reactor.seconds() + self._drain_timeout
-        while (unanswered := self._engine.unanswered()) and self._reactor.seconds() < deadline:
+        calls = self._engine.under_way()
+        while calls and self._reactor.seconds() < deadline:
             await deferLater(self._reactor, POLL)
-        if unanswered:
+            calls = {call for call in calls if call.slot is not None}
+        if calls:
             self.log.warn(
                 "stopping although {count} calls are unanswered after {seconds:g} s",
-                count=unanswered,
+                count=len(calls),
                 seconds=self._drain_timeout,
             )

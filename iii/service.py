@@ -68,7 +68,7 @@ def build(settings: Settings, reactor: IReactor, *, foreground: bool) -> EngineS
         call_timeout=own.call_timeout_ms / 1000,
         namespace_grace=settings.registration_namespace_grace_ms / 1000,
     )
-    parts = Parts(engine, own, Flusher(reactor), reactor)
+    parts = Parts(engine, own, Flusher(reactor, engine.peer_dropped), reactor)
     tree = EngineServices(engine, reactor, own.drain_timeout_ms / 1000, notes(settings), foreground=foreground)
     if own.api.enabled:
         ApiService(own.api, own.token, engine, tree, reactor).setServiceParent(tree)

@@ -117,6 +117,29 @@ class EngineServicesTests(SynchronousTestCase):
         self.reactor.advance(0.05)
         self.assertEqual(self.events[-1], "stop http")
 
+    def test_later_calls_are_not_waited_for(self) -> None:
+        """Calls that begin while the engine stops do not keep it from stopping."""
+        connection = self.busy()
+        self.tree.startService()
+        self.tree.stopService()
+        self.engine.invoke("f", Raw(b"null"), lambda *_: None)
+        first, _ = connection.pending
+        connection.received(b'{"type":"invocationresult","invocation_id":"%b"}' % first.encode())
+        self.reactor.advance(0.05)
+        self.assertEqual(self.events[-1], "stop http")
+
+    def test_part_that_fails_to_stop(self) -> None:
+        """A part whose stopping fails does not keep the others from it."""
+
+        def fail() -> None:
+            raise ZeroDivisionError
+
+        self.parts[2].stopService = fail  # type: ignore[method-assign]
+        self.tree.startService()
+        self.tree.stopService()
+        self.assertEqual(self.events[-1], "stop workers")
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
     def test_drain_has_an_end(self) -> None:
         """After the drain time-out the parts stop although a call is unanswered."""
         self.busy()

@@ -44,7 +44,8 @@ class Transport(StringTransport):
 
     def setTcpKeepAlive(self, on: bool) -> None: ...
 
-    def getHandle(self) -> Transport:
+    @property
+    def socket(self) -> Transport:
         return self
 
     def setsockopt(self, level: int, option: int, value: int) -> None:

@@ -16,13 +16,22 @@ _BREAK = re.compile(r"\r\n?|[\n\x85\u2028\u2029]")  # as the YAML reader counts 
 _TOKEN = re.compile(
     r"""
       (?P<variable> \$\{ (?P<name> [^}:]+ ) (?: : (?P<default> [^}]* ) )? \} )
-    | (?P<escape>   \\ ["'\\] )
+    | (?P<escape>   \\ ["\\] )
     | (?P<quote>    ["'] )
     | (?P<comment>  (?<! [^ \t\r\n] ) \# )
     """
     + f"| (?P<break> {_BREAK.pattern} )",
     re.VERBOSE,
 )
+_OPENING = re.compile(
+    r"""
+    (?: \A | [\r\n\x85\u2028\u2029\[{,:]
+      | (?: [-?}] | (?<! [^ \t] ) [!&] [^ \t]* ) [ \t]  # an item, a key, the end of a variable, a tag, an anchor
+    ) [ \t]* \Z
+    """,
+    re.VERBOSE,
+)
+_OPENING_SIZE = 200  # how far to look back
 
 
 @attrs.frozen
@@ -45,7 +54,8 @@ def expand(text: str, environ: Mapping[str, str], source: str) -> Expanded:
     A variable in a comment is left as it is, unset or not.  A user who comments a line out, or explains a variable in
     a comment, means nothing by it; and a value with a line break must not get out of its comment.  Since this happens
     before YAML, a comment is: from a C{#} which starts a line or follows a blank, and which stands in no quotes opened
-    on its line, to the end of the line.  In a block text such lines are left to whoever reads the text.
+    on its line, to the end of the line.  A quote opens where a text can begin, and not in C{Bob's}.  In a block text
+    such lines are left to whoever reads the text.
 
     A value that is not UTF-8 counts as unset.
 
@@ -54,7 +64,7 @@ def expand(text: str, environ: Mapping[str, str], source: str) -> Expanded:
     """
     pieces: list[tuple[str, str]] = []  # (what the file says, what it becomes)
     unset: list[str] = []
-    quote, line, done, position = "", 1, 0, 0
+    quote, line, done, position, closed = "", 1, 0, 0, -1
     end = text.rfind("}") + 1  # no variable after it; so a lone "${" never searches to the end in vain
     while token := _TOKEN.search(text, position, end):
         position = token.end()
@@ -62,8 +72,12 @@ def expand(text: str, environ: Mapping[str, str], source: str) -> Expanded:
             case "comment" if not quote:
                 line_break = _BREAK.search(text, position, end)
                 position = line_break.start() if line_break else end
-            case "quote" if quote in ("", token[0]):
-                quote = "" if quote else token[0]
+            case "escape" if quote != '"':
+                position -= 1  # the backslash is a character like others
+            case "quote" if quote == token[0]:
+                quote, closed = "", position
+            case "quote" if not quote and (token.start() == closed or _opens(text, token.start())):
+                quote = token[0]  # also in 'it''s', where it is closed and opened again
             case "break":
                 quote, line = "", line + 1
             case "variable":
@@ -79,6 +93,10 @@ def expand(text: str, environ: Mapping[str, str], source: str) -> Expanded:
         raise ConfigError(*unset)
     pieces.append((text[done:], text[done:]))
     return Expanded("".join(new for _, new in pieces), _lines(pieces))
+
+
+def _opens(text: str, position: int) -> bool:
+    return _OPENING.search(text[max(0, position - _OPENING_SIZE) : position]) is not None
 
 
 def _value(name: str, default: str | None, environ: Mapping[str, str]) -> str | None:

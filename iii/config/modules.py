@@ -31,6 +31,8 @@ class Module:
     @ivar always: It runs also when a file does not list it.
     @ivar without_file: It runs when there is no file.
     @ivar available: This version has it.  One that it does not have is read, checked and reported.
+    @ivar missing_keys: Keys of its block that this version does not have.  They are checked like others, and one that
+        is given is refused: ignoring it could open what it closes.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Module:
     always: bool = False
     without_file: bool = True
     available: bool = False
+    missing_keys: tuple[str, ...] = ()
 
 
 WORKER_MANAGER = "iii-worker-manager"
@@ -47,12 +50,18 @@ BRIDGE = "iii-bridge"
 MODULES: Mapping[str, Module] = {
     module.name: module
     for module in (
-        Module(name=WORKER_MANAGER, settings=WorkerManagerSettings, always=True, available=True),
+        Module(
+            name=WORKER_MANAGER,
+            settings=WorkerManagerSettings,
+            always=True,
+            available=True,
+            missing_keys=("rbac", "middleware_function_id"),
+        ),
         Module(name="iii-engine-functions", settings=EngineFunctionsSettings, always=True, available=True),
         Module(name="configuration", settings=ConfigurationSettings, always=True),
         Module(name="iii-observability", settings=ObservabilitySettings, always=True),
         Module(name="iii-telemetry", settings=TelemetrySettings, without_file=False),
-        Module(name="iii-http", settings=HttpSettings, alias="http", available=True),
+        Module(name="iii-http", settings=HttpSettings, alias="http", available=True, missing_keys=("middleware",)),
         Module(name="iii-stream", settings=StreamSettings),
         Module(name="iii-state", settings=StateSettings, alias="state"),
         Module(name="iii-pubsub", settings=PubSubSettings, alias="pubsub"),

@@ -93,6 +93,7 @@ class Connection:
         self._engine = engine
         self.registrations = Registrations(engine, self)
         self._held_calls: list[InvokeFunction] = []
+        self._held_bytes = 0
         self._caller_member = b'"_caller_worker_id":"' + self.id.encode() + b'"}'
         self._grace = engine.clock.callLater(engine.namespace_grace, self._grace_over)
         edge.send(encode(WorkerRegistered(self.id, self.token)))
@@ -120,6 +121,8 @@ class Connection:
 
         @param frame: A text message, whose UTF-8 has been checked, or a binary one.
         """
+        if self.closed:
+            return
         try:
             if is_binary:
                 if frame[:4] in TELEMETRY_PREFIXES:
@@ -135,7 +138,12 @@ class Connection:
             )
             self._engine.counters.malformed_frames += 1
         else:
-            self._handlers[type(message)](self, message)
+            try:
+                self._handlers[type(message)](self, message)
+            except Exception:  # a defect; whatever its frame met, the worker goes on
+                self.log.failure(
+                    "acting on {type} of worker {worker} failed", type=type(message).__name__, worker=self.label
+                )
 
     def _undecodable(self, frame: bytes, error: Undecodable) -> None:
         """Drop a frame that is no message; if it stands out which call it speaks of, nobody is kept waiting for it."""
@@ -189,7 +197,8 @@ class Connection:
             traceparent, baggage = passed_on(message.traceparent, message.baggage, function_id)
         else:
             traceparent = baggage = None
-        engine.route(call, function, namespace, data, message.metadata, traceparent, baggage, self)
+        metadata = ABSENT if is_null(message.metadata) else message.metadata
+        engine.route(call, function, namespace, data, metadata, traceparent, baggage, self)
 
     def _call(self, message: InvokeFunction) -> Call:
         """Note a call; its outcome is sent to the worker if it wants one."""
@@ -235,9 +244,11 @@ class Connection:
         Keep a call for a function of the worker's own until its registrations apply: the Node SDK sends what it queued
         while it was offline before it announces itself.  C{False} at the limit.
         """
-        if len(self._held_calls) >= self._engine.limits.held_registrations:
+        limits, size = self._engine.limits, len(message.data) + len(message.metadata)
+        if len(self._held_calls) >= limits.held_registrations or self._held_bytes + size > limits.outbox_bytes:
             return False
         self._held_calls.append(message)
+        self._held_bytes += size
         return True
 
     def _enqueue(self, message: InvokeFunction, namespace: str, queue: str) -> None:
@@ -402,15 +413,20 @@ class Connection:
 
     def _take_over(self, previous: Connection) -> None:
         """Go on with the calls of the worker's former connection."""
-        deadlines = self._engine.deadlines
+        self.accepts_bytes = previous.accepts_bytes  # until it is announced, which SDKs do last
         for wire_id, call in previous.pending.items():
-            deadlines.remove(call)
-            call.callee, call.timeout = self, min(call.timeout, ANSWER_TIMEOUT)
-            deadlines.add(call)
-            self.pending.setdefault(wire_id, call)
+            if wire_id in self.pending:
+                call.fail(InvocationIdReused(wire_id))
+                self._engine.deadlines.remove(call)
+                continue
+            self.pending[wire_id] = call
+            call.callee = self
+            call.cut = self._engine.deadlines.shorten(call, ANSWER_TIMEOUT)
+        previous.pending = {}
         for invocation_id, call in previous.made.items():
             call.complete = self._answer
             self.made.setdefault(invocation_id, call)
+        previous.made = {}
         for frame in previous.missed:
             self.edge.send(frame)
 

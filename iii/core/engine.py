@@ -13,11 +13,11 @@ from twisted.internet.interfaces import IReactorTime
 
 from iii.core.channels import Channels
 from iii.core.connections import Connection
-from iii.core.errors import CallTimedOut, FunctionNotFound
+from iii.core.errors import AnswerLost, CallTimedOut, FunctionNotFound
 from iii.core.functions import BuiltinFunction, Caller, Function, FunctionDeclaration, FunctionTable
 from iii.core.invocations import Call, Completion, Deadlines
 from iii.core.limits import Limits
-from iii.core.reattach import BrokenOff
+from iii.core.reattach import ANSWER_TIMEOUT, BrokenOff
 from iii.core.triggers import Provider, Trigger, TriggerTable
 from iii.interfaces import IConnection, ITriggerProvider
 from iii.wire.messages import ABSENT, DEFAULT_NAMESPACE, ErrorBody
@@ -51,6 +51,7 @@ class Counters:
     registrations_refused: int = 0
     connections: int = 0
     connections_refused: int = 0
+    peers_dropped: int = 0
     telemetry_frames: int = 0
     telemetry_bytes: int = 0
 
@@ -76,6 +77,7 @@ class Engine:
     @ivar connections: All open connections by id.
     @ivar on_connected: Told of each new connection, which has not said who it is.
     @ivar on_disconnected: Told of each connection that has ended, when it is cleaned up.
+    @ivar sockets: Open sockets of all worker listeners, counted by these.
     @ivar stopping: The engine takes no new work from outside; calls under way may still make others.
     """
 
@@ -105,6 +107,7 @@ class Engine:
         self.on_connected: list[Callable[[Connection], None]] = []
         self.on_disconnected: list[Callable[[Connection], None]] = []
         self.stopping = False
+        self.sockets = 0
 
     # Who takes part.
 
@@ -134,6 +137,10 @@ class Engine:
                 if described is not None:
                     setattr(provider, schema, Raw(msgspec.json.encode(described)))
             self.triggers.provide((DEFAULT_NAMESPACE, type_id), provider)
+
+    def peer_dropped(self, peer: object) -> None:
+        """Count a peer that was cut off because too much waited to be sent to it."""
+        self.counters.peers_dropped += 1
 
     def telemetry_received(self, frame: bytes) -> None:
         """Count a telemetry frame; observability, once it is there, stores it."""
@@ -232,10 +239,16 @@ class Engine:
     def _expired(self, call: Call) -> None:
         self.counters.calls_timed_out += 1
         assert call.callee is not None
-        call.callee.expire(call, CallTimedOut(call.function_id, call.timeout))
+        error = AnswerLost(ANSWER_TIMEOUT) if call.cut else CallTimedOut(call.function_id, call.timeout)
+        call.callee.expire(call, error)
+
+    def under_way(self) -> set[Call]:
+        """The calls that workers have not answered yet."""
+        waited_for = (*self.connections.values(), *self.broken_off)
+        return {call for connection in waited_for for call in connection.pending.values()}
 
     def unanswered(self) -> int:
-        """How many calls workers have not answered yet."""
+        """How many these are."""
         return sum(len(connection.pending) for connection in self.connections.values()) + self.broken_off.unanswered()
 
     def close(self) -> None:

@@ -123,6 +123,15 @@ class CallTimedOut(EngineError):
 
 
 @attrs.define(str=False)
+class AnswerLost(EngineError):
+    """The callee's connection was cut, and no answer came when it was back: perhaps that went down with the cut."""
+
+    code: ClassVar[str] = "invocation_stopped"
+    text: ClassVar[str] = "the worker's connection was cut, and no answer came within {seconds:g} s after it was back"
+    seconds: float
+
+
+@attrs.define(str=False)
 class WorkerOverloaded(EngineError):
     """The callee has too much to do already; trying later, or another replica, may help."""
 

@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING
 
 from msgspec import Raw
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
 
 from iii.core.errors import EngineError
 from iii.wire.messages import ABSENT, ErrorBody
 
 if TYPE_CHECKING:
     from iii.core.connections import Connection
+
+log = Logger()
 
 Completion = Callable[["Call", Raw, ErrorBody | None], None]
 """Called once with the call, its result (C{ABSENT} when there is none) and its error, which wins."""
@@ -33,13 +36,17 @@ class Call:
     @ivar traceparent: The caller's, given back to it with the answer; likewise C{baggage}.
     @ivar timeout: Seconds that the callee has.
     @ivar callee: The connection that was asked, once one was; it knows the call as C{wire_id}.
-    @ivar slot: The deadlines' bookkeeping.
+    @ivar deadline: When its time is over, on the engine's clock.
+    @ivar cut: Its worker came back after a cut, and has less time than it had.
+    @ivar slot: The deadlines' bookkeeping; C{None} when the call is not under way at a worker.
     """
 
     __slots__ = (
         "baggage",
         "callee",
         "complete",
+        "cut",
+        "deadline",
         "function_id",
         "invocation_id",
         "slot",
@@ -61,12 +68,16 @@ class Call:
         self.invocation_id, self.traceparent, self.baggage = invocation_id, traceparent, baggage
         self.callee: Connection | None = None
         self.wire_id = ""
+        self.deadline, self.cut = 0.0, False
         self.slot: set[Call] | None = None
 
     def finish(self, result: Raw, error: ErrorBody | None) -> None:
         """Tell whoever waits how the call ended; a second end is nobody's business."""
         complete, self.complete = self.complete, discard
-        complete(self, result, error)
+        try:
+            complete(self, result, error)
+        except Exception:  # a defect of whoever called must not reach the callee's connection, or other calls
+            log.failure("what follows the call of {function} has failed", function=self.function_id)
 
     def fail(self, error: EngineError) -> None:
         """End the call with an error of the engine."""
@@ -90,26 +101,42 @@ class Deadlines:
     """
     Ends calls that were not answered in time.
 
-    Calls are kept in one set for each twentieth of a second, so that noting and forgetting one costs a set operation
-    and one timer serves all.  A call ends up to C{RESOLUTION} late, never early.
+    Calls are kept in one set for each short span of time, so that noting and forgetting one costs a set operation and
+    one timer serves all.  The span is a two-hundredth of the time that a call has, at least C{FINEST}: so late a call
+    may end, never early, and so many sets are there for each length of time that is in use.
     """
 
-    RESOLUTION = 0.05
+    FINEST = 0.05
 
     def __init__(self, clock: IReactorTime, expired: Callable[[Call], None]) -> None:
         self._clock, self._expired = clock, expired
-        self._slots: dict[int, set[Call]] = {}
-        self._order: list[int] = []
+        self._slots: dict[float, set[Call]] = {}
+        self._order: list[float] = []
         self._timer: IDelayedCall | None = None
 
     def add(self, call: Call) -> None:
         """Start the time that a call has."""
-        number = int((self._clock.seconds() + call.timeout) / self.RESOLUTION) + 1
-        slot = self._slots.get(number)
+        call.deadline = self._clock.seconds() + call.timeout
+        self._put(call, call.timeout)
+
+    def shorten(self, call: Call, seconds: float) -> bool:
+        """Give a call so much time from now on, unless it has less; C{False} if it has."""
+        deadline = self._clock.seconds() + seconds
+        if call.deadline <= deadline:
+            return False
+        self.remove(call)
+        call.deadline = deadline
+        self._put(call, seconds)
+        return True
+
+    def _put(self, call: Call, seconds: float) -> None:
+        span = self.FINEST if seconds <= 200 * self.FINEST else seconds / 200
+        until = (call.deadline // span + 1) * span
+        slot = self._slots.get(until)
         if slot is None:
-            slot = self._slots[number] = set()
-            heapq.heappush(self._order, number)
-            if self._order[0] == number:
+            slot = self._slots[until] = set()
+            heapq.heappush(self._order, until)
+            if self._order[0] == until:
                 self._schedule()
         slot.add(call)
         call.slot = slot
@@ -129,12 +156,12 @@ class Deadlines:
     def _schedule(self) -> None:
         self.stop()
         if self._order:
-            wait = self._order[0] * self.RESOLUTION - self._clock.seconds()
+            wait = self._order[0] - self._clock.seconds()
             self._timer = self._clock.callLater(max(0.0, wait), self._tick)
 
     def _tick(self) -> None:
         now = self._clock.seconds() + 1e-9
-        while self._order and self._order[0] * self.RESOLUTION <= now:
+        while self._order and self._order[0] <= now:
             slot = self._slots.pop(heapq.heappop(self._order))
             while slot:  # the end of one call may end others of the slot
                 call = slot.pop()

@@ -9,6 +9,7 @@ ends as if the worker had gone.  Registrations do not wait: SDKs send them again
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -48,6 +49,10 @@ class BrokenOff:
         """Its calls are in other hands."""
         _, timer = self._waiting.pop(connection.id)
         timer.cancel()
+
+    def __iter__(self) -> Iterator[Connection]:
+        """The connections whose calls wait."""
+        return iter([connection for connection, _ in self._waiting.values()])
 
     def unanswered(self) -> int:
         """How many calls wait for their worker to come back."""

@@ -9,6 +9,7 @@ While a transport's own buffer is full, the bytes wait here, where they are coun
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet import tcp
@@ -22,9 +23,16 @@ class Flusher:
 
     log = Logger()
 
-    def __init__(self, clock: IReactorTime) -> None:
-        self._clock = clock
+    def __init__(self, clock: IReactorTime, on_drop: Callable[[object], None] = lambda peer: None) -> None:
+        """@param on_drop: Told the address of each peer that is cut off because it reads too little."""
+        self._clock, self._on_drop = clock, on_drop
         self._dirty: list[Outbox] = []
+
+    def dropped(self, transport: Any, size: int) -> None:
+        """A peer is cut off."""
+        peer = transport.getPeer()
+        self.log.warn("cutting off {peer}: {size} bytes wait to be sent to it", peer=peer, size=size)
+        self._on_drop(peer)
 
     def schedule(self, outbox: Outbox) -> None:
         """Flush an outbox when this turn's events have been handled."""
@@ -69,6 +77,7 @@ class Outbox:
         "_high",
         "_paused",
         "_queued",
+        "_sent",
         "_transport",
         "_watcher",
         "full",
@@ -80,6 +89,7 @@ class Outbox:
         self._high, self._hard = high, hard
         self._chunks: list[bytes] = []
         self._queued = self._paused = self._closed = False
+        self._sent: Callable[[], None] | None = None
         self.full = False
         self.size = 0
         transport.registerProducer(self, True)
@@ -102,6 +112,7 @@ class Outbox:
 
     def _filled(self) -> None:
         if self.size > self._hard:
+            self._flusher.dropped(self._transport, self.size)
             self.abort()
         elif not self.full:
             self.full = True
@@ -140,6 +151,19 @@ class Outbox:
         """Put all that waits into the transport's buffer, so that what is written to it directly comes after."""
         self._flush_all()
 
+    def seal(self, sent: Callable[[], None]) -> None:
+        """
+        Take nothing any more: what is written from now on is dropped.
+
+        @param sent: Called when the transport's buffer has room, which is when nearly all has left.
+        """
+        self._closed = True
+        self._watcher = None
+        if self._paused:
+            self._sent = sent
+        else:
+            sent()
+
     def _flush_all(self) -> None:
         if self._chunks:
             self._transport.write(b"".join(self._chunks))
@@ -154,7 +178,7 @@ class Outbox:
         """The connection is gone: drop what waits; nothing is sent any more."""
         self._closed = True
         self._chunks, self.size = [], 0
-        self._watcher = None
+        self._watcher = self._sent = None
 
     # Called by the transport.
 
@@ -165,7 +189,10 @@ class Outbox:
     def resumeProducing(self) -> None:
         """The transport's buffer is empty."""
         self._paused = False
-        if not self._queued:
+        sent, self._sent = self._sent, None
+        if sent is not None:
+            sent()
+        elif not self._queued:
             self.flush()
 
     def stopProducing(self) -> None:

@@ -17,7 +17,9 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from iii.wire.outbox import Flusher, Outbox
 
-TEXT, BINARY = 0x81, 0x82
+TEXT, BINARY, PING, PONG = 0x81, 0x82, 0x89, 0x8A
+CLOSE_TIMEOUT = 1.0
+"""Seconds that a peer has to answer a close frame."""
 _MASKED = 0x80
 _HANDSHAKE_ONLY = (
     "http_headers",
@@ -59,17 +61,20 @@ class FastWebSocketServerProtocol(WebSocketServerProtocol):
 
     @ivar outbox: What waits to be sent; there once the connection is open.
     @ivar silence: Rounds of pings since anything came in; whoever pings counts them up.
+    @ivar holds: Why nothing is read from the peer.
     """
 
     outbox: Outbox
     transport: Any
     maxMessagePayloadSize: int
+    closeHandshakeTimeoutCall: Any
     factory: FastWebSocketServerFactory
 
     # What Autobahn would set on each instance later; here they are shared by all that have not changed them.
     current_frame: Any = None
     inside_message = False
     silence = 0
+    holds: frozenset[str] = frozenset()
     _partial: list[bytes] | None = None
     _have = _need = 0
 
@@ -79,12 +84,25 @@ class FastWebSocketServerProtocol(WebSocketServerProtocol):
         for name in _HANDSHAKE_ONLY:
             self.__dict__.pop(name, None)
 
+    def hold(self, reason: str) -> None:
+        """Read no more from the peer until all reasons for that are gone."""
+        if not self.holds:
+            self.transport.pauseProducing()
+        self.holds |= {reason}
+
+    def release(self, reason: str) -> None:
+        """One reason not to read is gone."""
+        if reason in self.holds:
+            self.holds -= {reason}
+            if not self.holds:
+                self.transport.resumeProducing()
+
     def outboxFilled(self) -> None:
         """Do not read from a peer that does not read, so that what it asks for stays bounded."""
-        self.transport.pauseProducing()
+        self.hold("outbox")
 
     def outboxDrained(self) -> None:
-        self.transport.resumeProducing()
+        self.release("outbox")
 
     def send_text(self, payload: bytes) -> None:
         """Send one text message, UTF-8."""
@@ -164,11 +182,36 @@ class FastWebSocketServerProtocol(WebSocketServerProtocol):
         if self.state == self.STATE_OPEN:
             self.outbox.hand_over()  # Autobahn writes to the transport, past the outbox
             super().sendCloseFrame(code, reasonUtf8, isReply)
-            self.outbox.discard()  # RFC 6455, 5.5.1: nothing follows a close frame
+            for reason in self.holds:
+                self.release(reason)  # the answer must be read
+            # RFC 6455, 5.5.1: nothing follows a close frame.
+            self.outbox.seal(lambda: None if isReply else self._await_close())
+
+    def _await_close(self) -> None:
+        """
+        Give the peer a moment to answer a close frame.  The time starts when what was sent before has left: until then
+        the peer may be slow, and only its kernel tells whether it is there.
+        """
+        if self.state == self.STATE_CLOSING:
+            self.closeHandshakeTimeoutCall = self.factory.clock.callLater(CLOSE_TIMEOUT, self.onCloseHandshakeTimeout)
+
+    def sendPing(self, payload: bytes | None = None) -> None:
+        self._send_control(PING, payload or b"")
+
+    def sendPong(self, payload: bytes | None = None) -> None:
+        self._send_control(PONG, payload or b"")
+
+    def _send_control(self, opcode: int, payload: bytes) -> None:
+        """Send a control frame through the outbox, which counts it: a peer that pings and never reads is bounded."""
+        if self.state == self.STATE_OPEN:
+            self.outbox.write(header(opcode, len(payload)), payload)
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         if "outbox" in self.__dict__:
             self.outbox.discard()
+        if self.closeHandshakeTimeoutCall is not None:
+            self.closeHandshakeTimeoutCall.cancel()
+            self.closeHandshakeTimeoutCall = None
         self._partial = None
 
 
@@ -203,6 +246,7 @@ class FastWebSocketServerFactory(WebSocketServerFactory):
         handshake_timeout: float,
     ) -> None:
         super().__init__(reactor=clock)
+        self.clock = clock
         self._batched_timer = _Timers(clock)
         self.flusher = flusher
         self.outbox_bytes, self.outbox_hard_bytes = outbox_bytes, outbox_hard_bytes
@@ -214,7 +258,7 @@ class FastWebSocketServerFactory(WebSocketServerFactory):
             maxFramePayloadSize=message_bytes,
             maxMessagePayloadSize=message_bytes,
             openHandshakeTimeout=handshake_timeout,
-            closeHandshakeTimeout=1,
+            closeHandshakeTimeout=0,  # see _await_close
             failByDrop=False,
             echoCloseCodeReason=True,
             tcpNoDelay=True,

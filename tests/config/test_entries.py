@@ -7,10 +7,12 @@ import re
 from twisted.trial.unittest import SynchronousTestCase
 
 from iii.config import ConfigError, Settings, default_settings, from_text
-from iii.config.blocks.listeners import HttpSettings, WorkerManagerSettings
+from iii.config.blocks.listeners import HttpSettings, Rbac, WorkerManagerSettings
 from iii.config.blocks.outside import ExecSettings
 from iii.config.blocks.queue import QueueConfig, QueueSettings
+from iii.config.errors import Place, Report
 from iii.config.modules import MODULES, NAMES
+from iii.config.reader import Reader
 from iii.config.settings import ModuleEntry
 from tests.config.test_legacy import blocks
 
@@ -76,19 +78,17 @@ class ModuleTests(SynchronousTestCase):
         self.assertNotIn("iii-telemetry", self.names("workers: [{name: iii-telemetry, config: {api_key: x}}]"))
 
     def test_ignored(self) -> None:
-        """What is ignored is a warning: keys of access rules and of adapters, and of what has no keys."""
+        """What is ignored is a warning: keys of adapters, and of what has no keys."""
         settings = read(
             "workers:\n"
-            "- name: iii-worker-manager\n  config: {rbac: {x: 1}}\n"
             "- name: iii-engine-functions\n  config: {y: 1}\n"
             "- name: iii-state\n  type: engine\n  config: {adapter: {name: kv, config: {file_pat: z}}}"
         )
         self.assertEqual(
             [re.sub(r" Known .*", "", warning) for warning in settings.warnings],
             [
-                "c.yaml:3: iii-worker-manager: config.rbac.x: unknown key, ignored.",
-                "c.yaml:5: iii-engine-functions: config.y: unknown key, ignored, there are none here.",
-                "c.yaml:8: iii-state: config.adapter.config.file_pat: unknown key, ignored, did you mean file_path?",
+                "c.yaml:3: iii-engine-functions: config.y: unknown key, ignored, there are none here.",
+                "c.yaml:6: iii-state: config.adapter.config.file_pat: unknown key, ignored, did you mean file_path?",
             ],
         )
 
@@ -107,16 +107,6 @@ class ModuleTests(SynchronousTestCase):
             workers:
               - name: iii-worker-manager
                 config: {port: 49199}
-              - name: iii-worker-manager
-                config:
-                  port: 49135
-                  middleware_function_id: test::rbac-worker::middleware
-                  rbac:
-                    auth_function_id: test::rbac-worker::auth
-                    expose_functions:
-                      - match("engine::*")
-                      - match: "test::ew::*"
-                      - metadata: {ew: true, name: match("a*")}
               - name: iii-http
                 config:
                   host: 127.0.0.1
@@ -135,3 +125,25 @@ class ModuleTests(SynchronousTestCase):
             """
         )
         self.assertEqual(settings.warnings, ())
+
+    def test_sdk_access(self) -> None:
+        """Their access rules are understood, though this version refuses a file that has them."""
+        text = """
+            workers:
+              - name: iii-worker-manager
+                config:
+                  port: 49135
+                  middleware_function_id: test::rbac-worker::middleware
+                  rbac:
+                    auth_function_id: test::rbac-worker::auth
+                    expose_functions:
+                      - match("engine::*")
+                      - match: "test::ew::*"
+                      - metadata: {ew: true, name: match("a*")}
+            """
+        problems = self.assertRaises(ConfigError, read, text).problems
+        self.assertEqual([problem.split(":")[1] for problem in problems], ["6", "7"])
+        report = Report("c.yaml", {})
+        rules = Reader(report, strict=True).read(Rbac, {"auth_function_id": "f", "x": 1}, Place(name="rbac"))
+        self.assertEqual(rules, Rbac(auth_function_id="f"))
+        self.assertEqual(report.warnings[0].partition(". ")[0], "c.yaml: rbac.x: unknown key, ignored")

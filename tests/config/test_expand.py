@@ -87,8 +87,29 @@ class ExpandTests(SynchronousTestCase):
 
     def test_no_comments(self) -> None:
         """A C{#} within a word, within quotes, or within a variable starts no comment."""
-        text = "a#${A} \"x # ${A}\" 'x # ${A}' ${X: # d} \"\\\" # ${A}\""
-        self.assertEqual(self.expanded(text), "a#value \"x # value\" 'x # value'  # d \"\\\" # value\"")
+        for text in ("a#${A}", "${X: # ${A}", "[\"x # ${A}\", 'y # ${A}']", '{"x":"# ${A}"}', '"\\" # ${A}"'):
+            self.assertEqual(self.expanded(text), text.replace("${A}", "value").replace("${X:", ""))
+        for text in (
+            '- "# ${A}"',
+            "- - '# ${A}'",
+            '? "# ${A}"',
+            'a: !!str "# ${A}"',
+            "a: &x '# ${A}'",
+            "a: 'it''s # ${A}'",
+        ):
+            self.assertEqual(self.expanded(text), text.replace("${A}", "value"))
+
+    def test_apostrophe(self) -> None:
+        """A quote within a text that has begun without one opens nothing, nor does a backslash in other quotes."""
+        for text in (
+            "type: Bob's # ${X}",
+            "a: rock 'n roll # ${X}",
+            'a: 5" # ${X}',
+            "a: it''s # ${X}",
+            "a: 'C:\\' # ${X}",
+        ):
+            self.assertEqual(self.expanded(text), text)
+        self.assertEqual(self.expanded("a: ${A}'s # ${X}"), "a: value's # ${X}")
 
     def test_lines(self) -> None:
         """The lines of the file are known, although values and variables have line breaks."""

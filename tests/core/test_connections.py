@@ -197,7 +197,9 @@ class AnswerTests(CallerAndCallee):
         """A call that is not answered in time ends, and a late answer is dropped."""
         call = self.caller.call("f")
         invocation = self.invocation()
-        self.clock.advance(60.1)
+        self.clock.advance(59.9)
+        self.assertEqual(self.caller.received("invocationresult"), [])
+        self.clock.advance(0.5)
         self.assertEqual(self.caller.outcome(call), ("TIMEOUT", "f did not answer within 60 s"))
         self.callee.answer(invocation, result=1)
         self.caller.outcome(call)

@@ -35,6 +35,15 @@ class CallTests(SynchronousTestCase):
         self.call.finish(Raw(b"1"), None)
         self.assertEqual(self.outcomes, [])
 
+    def test_defect_of_a_completion(self) -> None:
+        """A completion that raises is logged, and does not reach whoever ends the call."""
+
+        def fail(call: Call, result: Raw, error: ErrorBody | None) -> None:
+            raise ZeroDivisionError
+
+        Call("f", fail, 1.0).finish(Raw(b"1"), None)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
 
 class DeadlinesTests(SynchronousTestCase):
     def setUp(self) -> None:
@@ -113,3 +122,20 @@ class DeadlinesTests(SynchronousTestCase):
         self.deadlines.stop()
         self.clock.advance(2)
         self.assertEqual((self.expired, self.clock.getDelayedCalls()), ([], []))
+
+    def test_few_slots(self) -> None:
+        """However long calls may take, only some hundred sets of them are kept."""
+        for _ in range(4000):
+            self.deadlines.remove(self.add("a", 3600.0))
+            self.clock.advance(0.9)
+        self.assertLess(len(self.deadlines._slots), 210)
+
+    def test_shortened(self) -> None:
+        """A call may be given less time than it had, never more."""
+        long, short = self.add("long", 100.0), self.add("short", 1.0)
+        self.assertTrue(self.deadlines.shorten(long, 5.0))
+        self.assertFalse(self.deadlines.shorten(short, 5.0))
+        self.clock.advance(1.1)
+        self.assertEqual(self.expired, ["short"])
+        self.clock.advance(4.0)
+        self.assertEqual(self.expired, ["short", "long"])

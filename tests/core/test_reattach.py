@@ -125,8 +125,35 @@ class ReattachTests(SynchronousTestCase):
         self.come_back(self.callee)
         self.clock.advance(ANSWER_TIMEOUT - 0.1)
         self.assertEqual(self.caller.received("invocationresult"), [])
+        self.clock.advance(0.3)
+        self.assertEqual(
+            self.caller.outcome(self.call),
+            (
+                "invocation_stopped",
+                "the worker's connection was cut, and no answer came within 30 s after it was back",
+            ),
+        )
+
+    def test_no_time_is_gained(self) -> None:
+        """A call that had less time left keeps just that."""
+        self.engine.call_timeout = 8.0
+        call = self.caller.call("f")
+        self.callee.cut()
+        self.clock.advance(4)
+        self.come_back(self.callee)
+        self.clock.advance(3.9)
+        self.assertEqual(len(self.caller.received("invocationresult")), 0)
         self.clock.advance(0.2)
-        self.assertEqual(self.caller.outcome(self.call)[0], "TIMEOUT")
+        self.assertEqual(self.caller.outcome(call), ("TIMEOUT", "f did not answer within 8 s"))
+
+    def test_size_limit_is_known(self) -> None:
+        """What the SDK can take is known before the worker, back again, has said who it is."""
+        old = connect(self.engine, "old", runtime="python", version="0.22.1")
+        call = old.call("f")
+        old.cut()
+        again = self.come_back(old)
+        self.callee.answer(self.callee.received("invokefunction")[1], result="x" * 2**20)
+        self.assertEqual(again.outcome(call)[0], "payload_too_large")
 
     def test_twice(self) -> None:
         """A worker may be cut off again and again."""

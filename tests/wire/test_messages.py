@@ -113,9 +113,7 @@ class DecodeTests(SynchronousTestCase):
 
     def test_salvage(self) -> None:
         """The error tells which call an unreadable frame speaks of, if that stands out."""
-        error = self.refused(
-            b'{"type":"invocationresult","invocation_id":"%b","error":"boom"}' % ID.upper().encode()
-        )
+        error = self.refused(b'{"type":"invocationresult","invocation_id":"%b","error":"boom"}' % ID.upper().encode())
         self.assertEqual((error.invocation_id, error.type), (ID, "invocationresult"))
         error = self.refused(b'{"type":"invokefunction","function_id":"f","data":NaN}')
         self.assertEqual((error.invocation_id, error.type), (None, "invokefunction"))

@@ -264,5 +264,3 @@ class SendNowTests(TestCase):
         self.assertEqual(send_now(server.transport, b"x"), 0)
         await server.down
         self.assertEqual(send_now(server.transport, b"x"), 0)
-
-

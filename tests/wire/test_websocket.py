@@ -8,7 +8,9 @@ from typing import Any
 from autobahn.twisted.websocket import WebSocketServerProtocol
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from iii.wire.outbox import Flusher
@@ -127,6 +129,7 @@ class ReceiveTests(WebSocketTestCase):
         """Fragments, and control frames between them, are left to Autobahn; afterwards the fast path goes on."""
         self.protocol.dataReceived(masked(0x01, b"one ") + masked(0x89, b"ping") + masked(0x80, b"two"))
         self.assertEqual(self.protocol.messages, [(b"one two", False)])
+        self.clock.advance(0)
         self.assertIn(b"\x8a\x04ping", self.transport.value())
         slow = self.protocol.slow
         self.protocol.dataReceived(masked(0x81, b"three"))
@@ -221,6 +224,51 @@ class SendTests(WebSocketTestCase):
         self.clock.advance(1.1)
         self.assertTrue(self.transport.aborted)
 
+    def test_close_of_a_slow_peer(self) -> None:
+        """The second begins when what was sent before has left: a peer may be slow to read it."""
+        self.protocol.outbox.pauseProducing()
+        self.protocol.send_text(b"x" * 5000)
+        self.protocol.sendCloseFrame(1012)
+        self.clock.advance(60)
+        self.assertFalse(self.transport.aborted)
+        self.protocol.outbox.resumeProducing()
+        self.clock.advance(0.9)
+        self.assertFalse(self.transport.aborted)
+        self.clock.advance(0.2)
+        self.assertTrue(self.transport.aborted)
+
+    def test_close_of_a_peer_that_is_not_read(self) -> None:
+        """A peer that is held back is read again, so that its answer to the close frame is seen."""
+        self.protocol.hold("test")
+        self.protocol.sendCloseFrame(1012)
+        self.assertEqual(self.transport.producerState, "producing")
+
+    def test_no_timer_is_left(self) -> None:
+        """When the peer answers, and when it goes, nothing is waited for."""
+        self.protocol.sendCloseFrame(1012)
+        self.protocol.dataReceived(masked(0x88, (1012).to_bytes(2, "big")))
+        self.protocol.connectionLost(Failure(ConnectionDone()))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_pongs_count(self) -> None:
+        """Pongs wait in the outbox like all else: a peer that pings and never reads is not read from any more."""
+        self.protocol.outbox.pauseProducing()
+        pings = 0
+        while self.transport.producerState == "producing":
+            self.protocol.dataReceived(masked(0x89, b"x" * 100))
+            pings += 1
+            self.assertLess(pings, 200)
+
+    def test_two_reasons_not_to_read(self) -> None:
+        """A peer is read again when all reasons not to are gone, in whatever order."""
+        for reason in ("a", "b", "a"):
+            self.protocol.hold(reason)
+        self.protocol.release("a")
+        self.assertEqual(self.transport.producerState, "paused")
+        self.protocol.release("a")
+        self.protocol.release("b")
+        self.assertEqual(self.transport.producerState, "producing")
+
 
 class HandshakeTests(WebSocketTestCase):
     def test_no_compression(self) -> None:
@@ -230,7 +278,9 @@ class HandshakeTests(WebSocketTestCase):
         transport = Transport()
         protocol.makeConnection(transport)
         protocol.dataReceived(
-            UPGRADE.replace(b"\r\n\r\n", b"\r\nSec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n")
+            UPGRADE.replace(
+                b"\r\n\r\n", b"\r\nSec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n"
+            )
         )
         self.assertIn(b" 101 ", transport.value())
         self.assertNotIn(b"deflate", transport.value())

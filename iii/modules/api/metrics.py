@@ -23,6 +23,7 @@ HELP = {
     "registrations_refused": "Registrations beyond a connection's limit.",
     "connections": "Worker connections that were opened.",
     "connections_refused": "Sockets closed at once because too many were open.",
+    "peers_dropped": "Peers cut off because too much waited to be sent to them.",
     "telemetry_frames": "Telemetry frames that came from workers.",
     "telemetry_bytes": "Bytes of these frames.",
 }

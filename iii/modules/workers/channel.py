@@ -89,15 +89,13 @@ class ChannelEnd:
 
     def pause(self) -> None:
         """The channel is full: TCP holds the writer back."""
-        self._socket.transport.pauseProducing()
+        self._socket.hold("channel")
 
     def resume(self) -> None:
         """The channel takes messages again."""
-        self._socket.transport.resumeProducing()
+        self._socket.release("channel")
 
     def finish(self) -> None:
         """The channel has ended."""
         self._channel = None
-        if self._writes:
-            self.resume()  # the answer to the close frame must be read
         self._socket.close(None)

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IAddress, IListeningPort, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -58,15 +58,16 @@ class WorkerFactory(FastWebSocketServerFactory):
             handshake_timeout=handshake_timeout,
         )
         self.engine, self.token, self.origins = engine, token, origins
-        self._rounds = max(1, round(ping_interval))
-        self._silent_rounds = max(2, round(SILENT_SECONDS / ping_interval))
+        interval = max(1.0, ping_interval)
+        self._rounds = round(interval)
+        self._silent_rounds = max(2, round(SILENT_SECONDS / interval))
         self._buckets: list[dict[SocketProtocol, None]] = [{} for _ in range(self._rounds)]
         self._turn = 0
         self.sockets: dict[SocketProtocol, None] = {}
         self._all_closed: Deferred[None] | None = None
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        if len(self.sockets) >= self.engine.limits.connections:
+        if self.engine.sockets >= self.engine.limits.connections:
             self.engine.counters.connections_refused += 1
             return None
         return super().buildProtocol(addr)
@@ -74,6 +75,7 @@ class WorkerFactory(FastWebSocketServerFactory):
     def opened(self, protocol: SocketProtocol) -> None:
         """A socket has connected; the handshake comes."""
         self.sockets[protocol] = None
+        self.engine.sockets += 1
 
     def established(self, protocol: SocketProtocol) -> None:
         """A socket is open: from now on it is pinged, one part of all each second."""
@@ -82,7 +84,8 @@ class WorkerFactory(FastWebSocketServerFactory):
 
     def closed(self, protocol: SocketProtocol) -> None:
         """A socket is gone."""
-        self.sockets.pop(protocol, None)
+        del self.sockets[protocol]
+        self.engine.sockets -= 1
         self._buckets[protocol.bucket].pop(protocol, None)
         if not self.sockets and self._all_closed is not None:
             waiting, self._all_closed = self._all_closed, None
@@ -92,6 +95,8 @@ class WorkerFactory(FastWebSocketServerFactory):
         """Ping the part of the sockets whose turn it is; to be called once a second."""
         self._turn = (self._turn + 1) % self._rounds
         for protocol in list(self._buckets[self._turn]):
+            if protocol.holds:  # it cannot be heard
+                protocol.silence = 0
             protocol.silence += 1
             if protocol.silence > self._silent_rounds:
                 self.log.warn(
@@ -154,6 +159,7 @@ class WorkerListener(Service):
         return listening.stopListening() if listening is not None else None
 
     async def _stop(self) -> None:
+        await maybeDeferred(self.stop_accepting)
         await self._factory.close_all()
 
     def stopService(self) -> Deferred[None]:

@@ -72,12 +72,11 @@ class SocketProtocol(FastWebSocketServerProtocol):
 
     def connectionMade(self) -> None:
         super().connectionMade()
+        self.factory.opened(self)
         self.address = getattr(self.transport.getPeer(), "host", None)
         self.transport.setTcpKeepAlive(True)
-        handle = self.transport.getHandle()
-        if handle is not None:
-            handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
-        self.factory.opened(self)
+        # A TLS transport passes the attribute on, while its getHandle() has no socket.
+        self.transport.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)

@@ -61,7 +61,10 @@ class WorkerPortTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.engine = Engine(self.clock, self.limits)
-        self.factory = WorkerFactory(
+        self.factory = self.make_factory()
+
+    def make_factory(self) -> WorkerFactory:
+        return WorkerFactory(
             self.engine,
             self.clock,
             Flusher(self.clock),
@@ -152,6 +155,14 @@ class TokenTests(WorkerPortTestCase):
 class ConnectionLimitTests(WorkerPortTestCase):
     limits = Limits(connections=2)
 
+    def test_all_listeners_together(self) -> None:
+        """The limit is that of the engine, however many listeners it has."""
+        first = self.factory
+        self.upgraded()
+        self.factory = self.make_factory()
+        self.upgraded()
+        self.assertIsNone(first.buildProtocol(PEER))
+
     def test_limit(self) -> None:
         """One connection more than the limit is closed at once and counted; when another goes there is room again."""
         client = self.upgraded()
@@ -221,6 +232,14 @@ class WorkerTests(WorkerPortTestCase):
         for _ in range(20):
             self.factory.ping_some()
         self.assertTrue(client.transport.aborted)
+
+    def test_held_peers_are_not_silent(self) -> None:
+        """A peer that we do not read cannot be heard; it is not dropped for that."""
+        client = self.upgraded()
+        client.protocol.hold("test")
+        for _ in range(3 * int(SILENT_SECONDS)):
+            self.factory.ping_some()
+        self.assertFalse(client.transport.aborted)
 
     def test_pong_ends_suspicion(self) -> None:
         """A worker that was routed around gets calls again when it answers the ping."""
