@@ -44,6 +44,7 @@ class Options(UsageOptions):
         raise SystemExit(0)
 
     opt_v = opt_version
+    opt_h = UsageOptions.opt_help
 
     def postOptions(self) -> None:
         if self["use-default-config"] and self["config"] is not None:

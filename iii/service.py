@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import attrs
-from twisted.application.service import IService
+from twisted.application.service import IService, Service
 
 from iii.config.blocks.listeners import EngineFunctionsSettings, HttpSettings, WorkerManagerSettings
 from iii.config.errors import ConfigError
 from iii.config.load import load
 from iii.config.settings import EngineSettings, Settings
 from iii.core.engine import Engine, Module
-from iii.lifecycle import EngineServices
+from iii.lifecycle import Accepts, EngineServices
 from iii.modules.api.service import ApiService
 from iii.modules.engine_functions.service import EngineFunctions
 from iii.modules.http.service import HttpModule
@@ -58,7 +58,7 @@ def build(settings: Settings, reactor: IReactor, *, foreground: bool) -> EngineS
     Make the tree of services.  They start in the order in which they stand there and stop in reverse: what work comes
     in through starts last, and the API, which tells how the engine fares, stops last.
 
-    @raise ConfigError: The file asks for something that this version does not have.
+    @param foreground: See L{EngineServices}.
     """
     own = settings.engine
     engine = Engine(
@@ -71,9 +71,9 @@ def build(settings: Settings, reactor: IReactor, *, foreground: bool) -> EngineS
     parts = Parts(engine, own, Flusher(reactor, engine.peer_dropped), reactor)
     tree = EngineServices(engine, reactor, own.drain_timeout_ms / 1000, notes(settings), foreground=foreground)
     if own.api.enabled:
-        ApiService(own.api, own.token, engine, tree, reactor).setServiceParent(tree)
+        ApiService(own.api, own.token, engine, lambda: readiness(tree, engine), reactor).setServiceParent(tree)
     for entry in sorted(settings.modules, key=lambda entry: LAST.index(entry.module) if entry.module in LAST else -1):
-        service = MODULES[entry.module](parts, entry.settings)
+        service = BUILDERS[entry.module](parts, entry.settings)
         engine.add_module(
             Module(entry.name, entry.module, service.description, service.internal),
             service.functions,
@@ -82,6 +82,16 @@ def build(settings: Settings, reactor: IReactor, *, foreground: bool) -> EngineS
         service.setName(entry.name)
         service.setServiceParent(tree)
     return tree
+
+
+def readiness(tree: EngineServices, engine: Engine) -> dict[str, bool]:
+    """
+    Tell what C{/readyz} answers: whether all has started and nothing stops, and of each listener whether it listens.
+    One that has started does, because otherwise the start fails; when the engine stops, all close their ports at once.
+    """
+    listeners = [cast(Service, child) for child in tree if isinstance(child, Accepts)]
+    listening = {str(child.name): bool(child.running) and not engine.stopping for child in listeners}
+    return {"engine": tree.ready, **listening}
 
 
 def notes(settings: Settings) -> list[str]:
@@ -99,11 +109,6 @@ def notes(settings: Settings) -> list[str]:
 
 
 def _workers(parts: Parts, settings: WorkerManagerSettings) -> WorkerListener:
-    for key in ("rbac", "middleware_function_id"):
-        if getattr(settings, key) is not None:
-            raise ConfigError(
-                f"iii-worker-manager: {key} is not available yet; remove it, or wait for the next version"
-            )
     factory = WorkerFactory(
         parts.engine,
         parts.reactor,
@@ -124,7 +129,7 @@ def _engine_functions(parts: Parts, settings: EngineFunctionsSettings) -> Engine
     return EngineFunctions(parts.engine, parts.reactor)
 
 
-MODULES: Mapping[str, Callable[[Parts, Any], Any]] = {
+BUILDERS: Mapping[str, Callable[[Parts, Any], Any]] = {
     "iii-engine-functions": _engine_functions,
     "iii-worker-manager": _workers,
     "iii-http": _http,

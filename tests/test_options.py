@@ -59,6 +59,11 @@ class OptionsTests(SynchronousTestCase):
 
 
 class CliTests(SynchronousTestCase):
+    def test_help(self) -> None:
+        """C{-h} and C{--help} print the help and succeed."""
+        for option in ("-h", "--help"):
+            self.assertIn(self.assertRaises(SystemExit, cli.main, [option]).code, (None, 0))
+
     def test_wrong_arguments(self) -> None:
         """Wrong arguments end the program with status 2."""
         self.assertEqual(self.assertRaises(SystemExit, cli.main, ["--nonsense"]).code, 2)

@@ -46,8 +46,8 @@ class EngineSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     @ivar origins: Web pages that may connect to the listeners, as C{https://app.example.com}; C{*} is all.  Pages from
         loopback addresses always may.  Default none.
     @ivar api: The REST API, metrics and health checks.
-    @ivar ownership: What happens when a second worker registers a function: C{shared}, the default, calls them in turn;
-        C{exclusive} refuses the second.
+    @ivar ownership: What happens when a second worker registers a function: C{shared}, the default, gives each call to
+        the one with the fewest unanswered; C{exclusive} refuses the second.
     @ivar call_timeout_ms: How long a call may take whose caller sets no limit; default 3600000, an hour.
     @ivar drain_timeout_ms: How long calls in progress may take when the engine stops; default 25000.
     @ivar ping_interval_ms: How often workers are asked for a sign of life; default 20000.
@@ -82,7 +82,7 @@ class Root(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @ivar port: Old dialect: the port of the first C{iii-worker-manager} that names none; 0 is 49134.
     @ivar registration_namespace_grace_ms: How long a new connection may stay without a namespace before it gets
         C{default}; the environment variable C{III_NAMESPACE_GRACE_MS} wins.  Default 5000.
-    @ivar engine: Settings that only this engine has; an L{EngineSettings}.
+    @ivar engine: Settings that only this engine has.
     """
 
     workers: tuple[Any, ...] = ()

@@ -8,7 +8,9 @@ from typing import Annotated
 import msgspec
 
 MiB = 2**20
-MAX_NAME = 280
+MAX_TEXT = 280
+MAX_NAMESPACE = 1024
+MAX_FEATURES = 32
 _unprintable = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029]")
 
 
@@ -19,9 +21,13 @@ class Telemetry(msgspec.Struct, omit_defaults=True):
     project_name: str | None = None
     framework: str | None = None
 
+    def __post_init__(self) -> None:
+        for field in self.__struct_fields__:
+            setattr(self, field, _clean(getattr(self, field)))
+
 
 class Announcement(msgspec.Struct, omit_defaults=True):
-    """What a worker says about itself."""
+    """What a worker says about itself.  Long texts are cut, so that it stays small whatever was sent."""
 
     runtime: str | None = None  # the SDK's language, and its version
     version: str | None = None
@@ -30,12 +36,15 @@ class Announcement(msgspec.Struct, omit_defaults=True):
     os: str | None = None
     pid: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] | None = None  # without one, it is not listed
     isolation: str | None = None
-    namespace: str | None = None
+    namespace: Annotated[str, msgspec.Meta(max_length=MAX_NAMESPACE)] | None = None
     telemetry: Telemetry | None = None
     features: list[str] | None = None  # what its SDK understands beyond the core protocol
 
     def __post_init__(self) -> None:
-        self.name, self.description = _clean(self.name), _clean(self.description)
+        for field in ("runtime", "version", "name", "description", "os", "isolation"):
+            setattr(self, field, _clean(getattr(self, field)))
+        if self.features is not None:
+            self.features = [feature[:MAX_TEXT] for feature in self.features[:MAX_FEATURES]]
 
     def updated(self, newer: Announcement) -> Announcement:
         """Return what holds after a repeated announcement: C{runtime}, C{version}, C{telemetry} always change."""
@@ -63,7 +72,7 @@ class Announcement(msgspec.Struct, omit_defaults=True):
 
 def _clean(text: str | None) -> str | None:
     """Remove what could garble a listing, and shorten; nothing left is none."""
-    return _unprintable.sub("", text)[:MAX_NAME].strip() or None if text is not None else None
+    return _unprintable.sub("", text)[:MAX_TEXT].strip() or None if text is not None else None
 
 
 def _release(version: str) -> tuple[int, ...]:

@@ -30,6 +30,7 @@ class Channel:
     """
     One channel.
 
+    @ivar maker: Who has made it; C{None} for those that were promised.
     @ivar writer: The writing end, once it has come.
     @ivar reader: The reading end, once it has come.
     """
@@ -44,14 +45,21 @@ class Channel:
         "_paused",
         "created",
         "id",
+        "maker",
         "reader",
         "writer",
     )
 
     def __init__(
-        self, channel_id: str, buffer_size: int, max_bytes: int, created: float, forget: Callable[[Channel], None]
+        self,
+        channel_id: str,
+        maker: str | None,
+        buffer_size: int,
+        max_bytes: int,
+        created: float,
+        forget: Callable[[Channel], None],
     ) -> None:
-        self.id, self.created = channel_id, created
+        self.id, self.maker, self.created = channel_id, maker, created
         self._buffer_size, self._max_bytes, self._forget = buffer_size, max_bytes, forget
         self._buffer: deque[tuple[bytes, bool]] = deque()
         self._bytes = 0
@@ -135,35 +143,54 @@ class Channels:
 
     Whoever knows a channel's key may open an end of it.  Keys are made from the ids with a secret of the process, so
     that a channel which is gone can be told from one that never was without remembering it.
+
+    Those that were made and those that were promised are counted apart: functions that leave channels lying about must
+    not keep HTTP requests from being served.
     """
 
     def __init__(self, clock: IReactorTime, limit: int, buffer_bytes: int) -> None:
+        """
+        @param limit: Of the channels that were made, and again of those that were promised.
+        """
         self._clock, self._limit, self._buffer_bytes = clock, limit, buffer_bytes
         self._channels: dict[str, Channel] = {}
         self._promised: dict[str, Callable[[Channel], None]] = {}
+        self._made_by: dict[str, dict[str, Channel]] = {}
+        self._made = 0
         self._secret = urandom(32)
 
     def __len__(self) -> int:
         return len(self._channels) + len(self._promised)
 
-    def create(self, buffer_size: int = DEFAULT_BUFFER) -> Channel:
+    def create(self, buffer_size: int = DEFAULT_BUFFER, maker: str = "") -> Channel:
         """
         Make a channel.
 
         @param buffer_size: Messages kept for a reader that does not read; brought into 1 to 1024.
+        @param maker: The id of the connection that asks for it; the engine itself without one.
         @raise TooManyChannels: The engine's limit is reached.
         """
-        self._make_room(1)
-        return self._create(next_id(), max(1, min(buffer_size, MAX_BUFFER)))
+        if self._made >= self._limit:
+            raise TooManyChannels(self._limit, "made by functions")
+        channel = self._create(next_id(), maker, max(1, min(buffer_size, MAX_BUFFER)))
+        self._made_by.setdefault(maker, {})[channel.id] = channel
+        self._made += 1
+        return channel
 
-    def _create(self, channel_id: str, buffer_size: int) -> Channel:
-        channel = Channel(channel_id, buffer_size, self._buffer_bytes, self._clock.seconds(), self.forget)
+    def _create(self, channel_id: str, maker: str | None, buffer_size: int) -> Channel:
+        channel = Channel(channel_id, maker, buffer_size, self._buffer_bytes, self._clock.seconds(), self.forget)
         self._channels[channel_id] = channel
         return channel
 
-    def _make_room(self, number: int) -> None:
-        if len(self._channels) + len(self._promised) + number > self._limit:
-            raise TooManyChannels(self._limit)
+    def made_by(self, maker: str) -> int:
+        """How many channels exist that somebody has made."""
+        return len(self._made_by.get(maker, ()))
+
+    def maker_gone(self, maker: str) -> None:
+        """Remove the channels that a connection has made and nobody has joined."""
+        for channel in list(self._made_by.get(maker, {}).values()):
+            if channel.writer is None and channel.reader is None:
+                channel.drop()
 
     def promise(self, first: Callable[[Channel], None], second: Callable[[Channel], None]) -> tuple[str, str]:
         """
@@ -174,7 +201,8 @@ class Channels:
         @return: Their ids, for L{withdraw}.
         @raise TooManyChannels: The engine's limit is reached.
         """
-        self._make_room(2)
+        if len(self._channels) - self._made + len(self._promised) + 2 > self._limit:
+            raise TooManyChannels(self._limit, "of requests")
         one = next_id()
         other = _TWIN[one[0]] + one[1:]
         self._promised[one], self._promised[other] = first, second
@@ -205,7 +233,7 @@ class Channels:
         """Make a channel that was promised, if this one was and nobody has joined it yet."""
         keep = self._promised.pop(channel_id, None)
         if keep is not None:
-            keep(self._create(channel_id, DEFAULT_BUFFER))
+            keep(self._create(channel_id, None, DEFAULT_BUFFER))
 
     def genuine(self, channel_id: str, key: str) -> bool:
         """Whether an id and a key belong together: to a channel that is or was."""
@@ -213,7 +241,13 @@ class Channels:
 
     def forget(self, channel: Channel) -> None:
         """Let nobody join a channel any more; the ends that are connected go on."""
-        self._channels.pop(channel.id, None)
+        if self._channels.pop(channel.id, None) is None or channel.maker is None:
+            return
+        self._made -= 1
+        made = self._made_by[channel.maker]
+        del made[channel.id]
+        if not made:
+            del self._made_by[channel.maker]
 
     def sweep(self) -> None:
         """Expire the channels of which an end never came in time.  To be called about once a minute."""

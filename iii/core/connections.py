@@ -57,8 +57,8 @@ from iii.wire.messages import (
 )
 
 if TYPE_CHECKING:
-    from iii.core.engine import Engine
     from iii.core.announcement import Announcement
+    from iii.core.engine import Engine
 
 MiB = 2**20
 

@@ -54,6 +54,11 @@ class Counters:
     peers_dropped: int = 0
     telemetry_frames: int = 0
     telemetry_bytes: int = 0
+    limit_hits: dict[str, int] = attrs.field(factory=dict)
+
+    def hit(self, limit: str) -> None:
+        """Something was refused, dropped or put off at the limit of this name."""
+        self.limit_hits[limit] = self.limit_hits.get(limit, 0) + 1
 
 
 @attrs.frozen

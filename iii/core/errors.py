@@ -202,30 +202,64 @@ class TriggerRefused(EngineError):
 
 @attrs.define(str=False)
 class TooManyRegistrations(EngineError):
-    """A connection registered more than one connection may."""
+    """
+    A connection registered more than one connection may.
+
+    @ivar setting: The limit's name among the settings.
+    """
 
     code: ClassVar[str] = "too_many_registrations"
     text: ClassVar[str] = "a connection may register at most {limit} {kind}"
     limit: int
     kind: str
+    setting: str
+
+
+@attrs.define(str=False)
+class IdTooLong(EngineError):
+    """An id or namespace in a registration is longer than anything that is meant to be one."""
+
+    code: ClassVar[str] = "id_too_long"
+    text: ClassVar[str] = "`{field}` is longer than {limit} characters"
+    field: str
+    limit: int
+
+
+@attrs.define(str=False)
+class HttpFunctionsUnavailable(EngineError):
+    """A worker registered a function that is to be called by HTTP (spec/worker-protocol.md, 8)."""
+
+    code: ClassVar[str] = "not_available"
+    text: ClassVar[str] = "HTTP functions are not available yet"
+
+
+@attrs.define(str=False)
+class TypeOfModule(EngineError):
+    """A worker registered a trigger type that a module of the engine provides."""
+
+    code: ClassVar[str] = "type_of_module"
+    text: ClassVar[str] = "module {module} provides this trigger type"
+    module: str
 
 
 @attrs.define(str=False)
 class TooManyTriggers(EngineError):
-    """The bound on triggers that no connection owns is reached."""
+    """A bound on triggers that no connection owns is reached."""
 
     code: ClassVar[str] = "too_many_triggers"
-    text: ClassVar[str] = "at most {limit} triggers without an owner may exist at one time"
+    text: ClassVar[str] = "at most {limit} {unit} without an owner may exist at one time"
     limit: int
+    unit: str = "triggers"
 
 
 @attrs.define(str=False)
 class TooManyChannels(EngineError):
-    """The bound on channels that exist at one time is reached."""
+    """A bound on channels that exist at one time is reached."""
 
     code: ClassVar[str] = "too_many_channels"
-    text: ClassVar[str] = "at most {limit} channels may exist at one time"
+    text: ClassVar[str] = "at most {limit} channels {kind} may exist at one time"
     limit: int
+    kind: str
 
 
 @attrs.define(str=False)

@@ -20,7 +20,7 @@ from twisted.logger import Logger
 from iii.core.errors import EngineError, InternalError, InvalidInput
 from iii.core.ids import new_id
 from iii.core.invocations import Call
-from iii.wire.messages import ABSENT, DEFAULT_NAMESPACE, RegisterFunction
+from iii.wire.messages import ABSENT, DEFAULT_NAMESPACE, RegisterFunction, value_of
 
 if TYPE_CHECKING:
     from iii.core.connections import Connection
@@ -69,6 +69,7 @@ class BuiltinFunction:
         self.id, self.declaration, self.module = declaration.id, declaration, module
         self.description: str | None = declaration.description
         self.metadata = declaration.metadata
+        self.internal = marked_internal(declaration.metadata)
         self._decode = msgspec.json.Decoder(declaration.input).decode
         self._encode = msgspec.json.Encoder().encode
 
@@ -86,10 +87,18 @@ class BuiltinFunction:
         """Run the handler and end the call with what it returns, now or later."""
         try:
             if not bytes(data).startswith(b"{"):
-                raise InvalidInput(self.id, f"expected an object, got `{bytes(data)[:40].decode(errors='replace')}`")
-            outcome = self.declaration.handler(self._decode(data), caller)
+                got = bytes(data)[:40].decode(errors="replace")
+                call.fail(InvalidInput(self.id, f"expected an object, got `{got}`"))
+                return
+            given = self._decode(data)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             call.fail(InvalidInput(self.id, str(error)))
+            return
+        except Exception:
+            self._defect(call)
+            return
+        try:
+            outcome = self.declaration.handler(given, caller)
         except EngineError as error:
             call.fail(error)
         except Exception:
@@ -128,6 +137,7 @@ class WorkerFunction:
     A function that one or more connections serve.
 
     @ivar owners: Oldest first, each with what it registered; never empty while the function is in the table.
+    @ivar internal: Its metadata says that listings shall leave it out.
     """
 
     module = None
@@ -135,6 +145,7 @@ class WorkerFunction:
     def __init__(self, namespace: str, function_id: str) -> None:
         self.namespace, self.id = namespace, function_id
         self.owners: dict[Connection, RegisterFunction] = {}
+        self.internal = False
         self._turn = 0
 
     @property
@@ -151,13 +162,42 @@ class WorkerFunction:
         return self.latest.metadata
 
     def pick(self) -> Connection:
-        """Choose the owner for the next call: answering, fewest calls outstanding, ties in turn."""
+        """
+        Choose the owner for the next call: one that answers, and reads if any does, with the fewest calls outstanding;
+        ties in turn.
+        """
         if len(self.owners) == 1:
             return next(iter(self.owners))
         self._turn += 1
         candidates = [owner for owner in self.owners if not owner.suspect] or list(self.owners)[-1:]
         offset = self._turn % len(candidates)
-        return min(candidates[offset:] + candidates[:offset], key=lambda owner: len(owner.pending))
+        in_turn = candidates[offset:] + candidates[:offset]
+        chosen = min(in_turn, key=_outstanding)
+        if chosen.edge.full:
+            chosen = min((owner for owner in in_turn if not owner.edge.full), key=_outstanding, default=chosen)
+        return chosen
+
+    def add(self, owner: Connection, registration: RegisterFunction) -> None:
+        """Let a connection serve this, from now on as the newest owner."""
+        self.owners.pop(owner, None)
+        self.owners[owner] = registration
+        self.internal = marked_internal(registration.metadata)
+
+    def remove(self, owner: Connection) -> None:
+        """A connection that is an owner serves this no longer."""
+        del self.owners[owner]
+        if self.owners:
+            self.internal = marked_internal(self.latest.metadata)
+
+
+def _outstanding(owner: Connection) -> int:
+    return len(owner.pending)
+
+
+def marked_internal(metadata: Raw) -> bool:
+    """Whether a function's metadata says that listings shall leave it out."""
+    value = value_of(metadata) if metadata else None
+    return isinstance(value, dict) and value.get("internal") is True
 
 
 Function = BuiltinFunction | WorkerFunction
@@ -212,8 +252,7 @@ class FunctionTable:
         function = WorkerFunction(namespace, registration.id) if present is None else present
         assert isinstance(function, WorkerFunction)
         others = [other for other in function.owners if other is not owner]
-        function.owners.pop(owner, None)
-        function.owners[owner] = registration
+        function.add(owner, registration)
         if present is None:
             functions[registration.id] = function
             self._tell(namespace, registration.id)
@@ -224,7 +263,7 @@ class FunctionTable:
         function = self.find(namespace, function_id)
         if not isinstance(function, WorkerFunction) or owner not in function.owners:
             return
-        del function.owners[owner]
+        function.remove(owner)
         if not function.owners:
             functions = self._namespaces[namespace]
             del functions[function_id]

@@ -12,19 +12,24 @@ Count = Annotated[int, msgspec.Meta(gt=0, le=2**40)]
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
     What the engine accepts at most (the key C{engine.limits}).  What exceeds a limit is refused with an error that
-    names it, and counted in C{iii_limit_hits_total}; nothing else is affected.
+    says so, and counted under the limit's name in C{iii_limit_hits_total}; nothing else is affected.
 
     @ivar message_bytes: One WebSocket message from a worker; a larger one closes its connection with 1009.
     @ivar connections: Open connections of all worker listeners together; one more is closed at once.
     @ivar pending_calls_per_connection: Calls that one worker has received and not yet answered.
     @ivar functions_per_connection: Functions that one connection may register.
     @ivar triggers_per_connection: Triggers and trigger types that one connection may register.
+    @ivar registration_bytes_per_connection: Bytes of all that one connection has registered, or that waits for its
+        namespace to be known: ids, descriptions, schemas, configs and metadata.
     @ivar ownerless_triggers: Triggers of C{engine::register_trigger}, which outlive the worker that asked for them.
+    @ivar ownerless_trigger_bytes: Bytes of all these together.
     @ivar held_registrations: Registrations of one connection that wait for its namespace to be known.
     @ivar outbox_bytes: Bytes that wait to be sent to one peer.  Above, the peer is not read from and calls to it are
         refused.
     @ivar outbox_hard_bytes: Bytes that wait to be sent to one peer.  Above, the peer is dropped.
-    @ivar channels: Channels that exist at one time.
+    @ivar channels: Channels that functions have made and that exist at one time; those that HTTP requests offer are
+        counted apart, and there may be as many.
+    @ivar channels_per_connection: Channels that one worker connection has made and that exist at one time.
     @ivar channel_buffer_bytes: Bytes buffered in one channel before its writer is not read from.
     @ivar http_connections: Open connections of the HTTP listener; one more is closed at once.
     @ivar http_head_bytes: Request line and headers of one HTTP request; more is answered with 431.
@@ -38,11 +43,14 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     pending_calls_per_connection: Count = 100_000
     functions_per_connection: Count = 10_000
     triggers_per_connection: Count = 10_000
+    registration_bytes_per_connection: Count = 64 * 2**20
     ownerless_triggers: Count = 10_000
+    ownerless_trigger_bytes: Count = 64 * 2**20
     held_registrations: Count = 20_000
     outbox_bytes: Count = 4 * 2**20
     outbox_hard_bytes: Count = 256 * 2**20
     channels: Count = 100_000
+    channels_per_connection: Count = 10_000
     channel_buffer_bytes: Count = 4 * 2**20
     http_connections: Count = 20_000
     http_head_bytes: Count = 64 * 2**10

@@ -10,6 +10,8 @@ fires once, and of another when that one goes (DESIGN.md, 4).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import cached_property
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 import attrs
@@ -17,15 +19,25 @@ import msgspec
 from msgspec import Raw
 from twisted.logger import Logger
 
-from iii.core.errors import TriggerRefused
+from iii.core.budget import size_of
+from iii.core.errors import InternalError, TriggerRefused
+from iii.core.ids import new_id
+from iii.core.shown import shown
 from iii.interfaces import ITriggerProvider
 from iii.wire.messages import ABSENT, DEFAULT_NAMESPACE, NULL, ErrorBody, value_of
 
 if TYPE_CHECKING:
     from iii.core.connections import Connection
 
+MAX_SUMMARY = 80
+"""Characters of a summary."""
+MAX_REASON = 1000
+"""Characters kept of what a provider says against a trigger."""
+
 ProviderKey = tuple[str, str]
 """Namespace and type id."""
+BindingKey = tuple[ProviderKey, tuple[object, ...]]
+"""Who provides it, and the likeness of its triggers."""
 Report = Callable[["Trigger", ErrorBody | None], None]
 """
 Told what a trigger's provider says of it after C{TriggerTable.register} has returned: C{None} when it has taken it,
@@ -64,6 +76,30 @@ class Trigger:
     binding: Binding | None = None
     reason: str = ""
 
+    @property
+    def size(self) -> int:
+        """The bytes that it keeps."""
+        return size_of(
+            self.id, self.trigger_type, self.function_id, self.config, self.metadata, self.namespace,
+            self.trigger_namespace,
+        )  # fmt: skip
+
+    @cached_property
+    def likeness(self) -> tuple[object, ...]:
+        """
+        What it has in common with equal triggers of other connections, beside the provider; those without an owner are
+        never equal.
+        """
+        if self.owner is None:
+            return (self.id,)
+        return self.namespace, self.function_id, _digest(self.config), _digest(self.metadata)
+
+    @cached_property
+    def summary(self) -> str:
+        """Its config on one line of bounded length, for listings."""
+        text = msgspec.json.encode(value_of(self.config)).decode()
+        return text if len(text) <= MAX_SUMMARY else text[:MAX_SUMMARY] + "…"
+
 
 @attrs.define(eq=False)
 class Binding:
@@ -71,13 +107,17 @@ class Binding:
     Equal triggers of different connections.
 
     @ivar presented: The one that the provider knows.
-    @ivar members: All of them by id, oldest first, C{presented} included.
+    @ivar members: All of them by owner, oldest first, C{presented} included.
     """
 
-    key: tuple[object, ...]
-    provider_key: ProviderKey
+    key: BindingKey
     presented: Trigger
-    members: dict[str, Trigger]
+    members: dict[Connection | None, Trigger]
+
+    @property
+    def provider_key(self) -> ProviderKey:
+        """Who provides it."""
+        return self.key[0]
 
 
 @attrs.define(eq=False)
@@ -103,16 +143,17 @@ class TriggerTable:
     All triggers and the providers of their types.
 
     @ivar ownerless: How many triggers have no owner.
+    @ivar ownerless_bytes: What these keep.
     """
 
     log = Logger()
 
     def __init__(self) -> None:
-        self.ownerless = 0
+        self.ownerless = self.ownerless_bytes = 0
         self._triggers: dict[str, Trigger] = {}
         self._of_type: dict[str, dict[str, Trigger]] = {}
         self._providers: dict[ProviderKey, list[Provider]] = {}
-        self._bindings: dict[tuple[object, ...], Binding] = {}
+        self._bindings: dict[BindingKey, list[Binding]] = {}  # several, when an owner has several equal triggers
 
     def __len__(self) -> int:
         return len(self._triggers)
@@ -146,17 +187,24 @@ class TriggerTable:
         if old is not None:
             self._forget(old)
         self._triggers[trigger.id] = trigger
-        self.ownerless += trigger.owner is None
+        if trigger.owner is None:
+            self.ownerless += 1
+            self.ownerless_bytes += trigger.size
         self._of_type.setdefault(trigger.trigger_type, {})[trigger.id] = trigger
 
     def remove(self, trigger: Trigger) -> None:
         """End a trigger that is in the table."""
+        binding = trigger.binding
         self._deactivate(trigger)
         self._forget(trigger)
+        if binding is not None and binding.members:
+            self._unite(binding)
 
     def _forget(self, trigger: Trigger) -> None:
         del self._triggers[trigger.id]
-        self.ownerless -= trigger.owner is None
+        if trigger.owner is None:
+            self.ownerless -= 1
+            self.ownerless_bytes -= trigger.size
         of_type = self._of_type[trigger.trigger_type]
         del of_type[trigger.id]
         if not of_type:
@@ -209,11 +257,10 @@ class TriggerTable:
         binding = trigger.binding
         if binding.provider_key != key or binding.presented is not trigger:
             return
-        if error is not None:
-            del self._bindings[binding.key]
-            for member in binding.members.values():
-                member.binding, member.reason = None, error.message
-        for member in binding.members.values():
+        members = list(binding.members.values()) if error is None else self._dissolve(binding)
+        for member in members:
+            if error is not None:
+                member.reason = error.message[:MAX_REASON]
             member.report(member, error)
 
     def _resolve(self, trigger: Trigger) -> ProviderKey | None:
@@ -234,9 +281,11 @@ class TriggerTable:
                 continue
             if tell and binding.presented is trigger:
                 self._end(key, trigger)
-            self._bindings.pop(binding.key, None)
-            trigger.binding, trigger.reason = None, "its provider has gone"
+            trigger.reason = "its provider has gone"
             served.append(trigger)
+        for trigger in served:
+            if trigger.binding is not None:
+                self._dissolve(trigger.binding)
         return served
 
     def _resume(self, triggers: Iterable[Trigger]) -> None:
@@ -266,57 +315,80 @@ class TriggerTable:
         if provider_key is None:
             trigger.reason = f"no provider of trigger type '{trigger.trigger_type}' is connected"
             return
-        key = self._binding_key(trigger, provider_key)
-        binding = self._bindings.get(key)
+        key = provider_key, trigger.likeness
+        binding = self._shared(key, trigger)
         if binding is None:
-            self._providers[provider_key][-1].handler.register(trigger)
-            binding = self._bindings[key] = Binding(key, provider_key, trigger, {})
-        binding.members[trigger.id] = trigger
+            self._begin(provider_key, trigger)
+            binding = Binding(key, trigger, {})
+            self._bindings.setdefault(key, []).append(binding)
+        binding.members[trigger.owner] = trigger
         trigger.binding, trigger.reason = binding, ""
+
+    def _shared(self, key: BindingKey, trigger: Trigger) -> Binding | None:
+        """Find a binding of equal triggers for one more: two of one owner are two bindings."""
+        return next((each for each in self._bindings.get(key, ()) if trigger.owner not in each.members), None)
 
     def _deactivate(self, trigger: Trigger) -> None:
         """Park a live trigger; its provider is told if it was the one presented, and gets another owner's instead."""
-        binding, trigger.binding = trigger.binding, None
+        binding = trigger.binding
         if binding is None:
             return
-        del binding.members[trigger.id]
+        del binding.members[trigger.owner]
+        trigger.binding = None
         if binding.presented is not trigger:
             return
-        del self._bindings[binding.key]
+        others = self._dissolve(binding)
         self._end(binding.provider_key, trigger)
-        for member in binding.members.values():
+        self._resume(others)
+
+    def _dissolve(self, binding: Binding) -> list[Trigger]:
+        """Park all triggers of a binding and return them; the provider is not told."""
+        bindings = self._bindings[binding.key]
+        bindings.remove(binding)
+        if not bindings:
+            del self._bindings[binding.key]
+        members = list(binding.members.values())
+        binding.members.clear()
+        for member in members:
             member.binding = None
-        self._resume(binding.members.values())
+        return members
+
+    def _unite(self, binding: Binding) -> None:
+        """
+        One of several equal triggers has ended: if that leaves two bindings without a common owner, they are to be one
+        again, else it would fire more often than any owner wants it to.
+        """
+        for other in self._bindings[binding.key]:
+            if other is not binding and binding.members.keys().isdisjoint(other.members):
+                presented, members = other.presented, self._dissolve(other)
+                self._end(other.provider_key, presented)
+                self._resume(members)
+                return
+
+    def _begin(self, key: ProviderKey, trigger: Trigger) -> None:
+        """Hand a trigger to a provider.  Its failure is a defect, and means that it does not take this trigger."""
+        try:
+            self._providers[key][-1].handler.register(trigger)
+        except TriggerRefused:
+            raise
+        except Exception as defect:
+            error = InternalError(new_id())
+            self.log.failure(
+                "the provider of {type} failed to take trigger {id}, error {error_id}",
+                type=shown(key[1]), id=shown(trigger.id), error_id=error.error_id,
+            )  # fmt: skip
+            raise TriggerRefused(str(error)) from defect
 
     def _end(self, key: ProviderKey, trigger: Trigger) -> None:
         """Tell a provider that a binding has ended.  Its failure is a defect of its own, and must not keep us."""
         try:
             self._providers[key][-1].handler.unregister(trigger)
         except Exception:
-            self.log.failure("the provider of {type} failed to end trigger {id}", type=key[1], id=trigger.id)
-
-    def _binding_key(self, trigger: Trigger, provider_key: ProviderKey) -> tuple[object, ...]:
-        """
-        What equal triggers have in common.  Two equal ones of one connection are two bindings, so the key counts on
-        until the owner has no trigger under it; those without an owner are never equal.
-        """
-        if trigger.owner is None:
-            return (trigger.id,)
-        what = (
-            provider_key,
-            trigger.namespace,
-            trigger.function_id,
-            _canonical(trigger.config),
-            _canonical(trigger.metadata),
-        )
-        number = 0
-        while (binding := self._bindings.get((*what, number))) is not None:
-            if all(member.owner is not trigger.owner for member in binding.members.values()):
-                break
-            number += 1
-        return (*what, number)
+            self.log.failure(
+                "the provider of {type} failed to end trigger {id}", type=shown(key[1]), id=shown(trigger.id)
+            )
 
 
-def _canonical(payload: Raw) -> bytes:
-    """The same bytes for equal JSON, whatever the order of members."""
-    return msgspec.json.encode(value_of(payload), order="sorted") if payload else b""
+def _digest(payload: Raw) -> bytes:
+    """The same bytes for equal JSON, whatever the order of members, and hardly the same for other JSON."""
+    return blake2b(msgspec.json.encode(value_of(payload), order="sorted"), digest_size=16).digest() if payload else b""

@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 import uuid
 from itertools import accumulate
+from json import loads
+from typing import Any
 
 import msgspec
 from msgspec import Raw
@@ -22,6 +24,8 @@ TELEMETRY_PREFIXES = (b"OTLP", b"MTRC", b"LOGS")
 DEFAULT_NAMESPACE = "default"
 MAX_DEPTH = 127
 """Nesting levels of a message, its own object included (spec/worker-protocol.md, 3)."""
+MAX_DIGITS = 640
+"""Digits of an integer that Python reads whatever its settings are; by default it reads 4300."""
 
 
 class Undecodable(Exception):
@@ -203,9 +207,7 @@ Incoming = (
 )
 
 encode = msgspec.json.Encoder().encode
-value_of = msgspec.json.Decoder(float_hook=float).decode
-"""A payload as Python objects; a number beyond a double's range, which by itself would be an error, is infinite."""
-
+_value_of = msgspec.json.Decoder(float_hook=float).decode
 _decode = msgspec.json.Decoder(Incoming).decode
 _is_canonical_uuid = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
 _no_signs = bytes(set(range(256)) - set(b'[]{}"'))
@@ -280,6 +282,21 @@ def _salvage(frame: bytes) -> tuple[str | None, str | None]:
 def is_null(payload: Raw) -> bool:
     """Whether a payload is absent or JSON C{null}."""
     return not payload or payload == NULL
+
+
+def value_of(payload: Raw) -> Any:
+    """
+    A payload as Python objects.  Numbers beyond a double's range, which by themselves would be errors, are infinite,
+    and null when they are written again; of integers this holds from 4301 digits on.
+    """
+    try:
+        return _value_of(payload)
+    except msgspec.ValidationError:  # there is no other reason than such an integer
+        return loads(bytes(payload), parse_int=_integer)
+
+
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) <= MAX_DIGITS else float(digits)
 
 
 def with_member(payload: Raw, member: bytes) -> Raw:

@@ -8,10 +8,10 @@ from typing import Any
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
+from iii.core.announcement import Announcement
 from iii.core.engine import Engine
 from iii.core.ids import new_id
 from iii.core.limits import Limits
-from iii.core.announcement import Announcement
 from iii.interfaces import IChannelSocket, IConnection, ITriggerProvider
 
 

@@ -60,3 +60,19 @@ class AnnouncementTests(SynchronousTestCase):
     def test_large_messages(self) -> None:
         """An SDK that says so takes large messages whatever its version."""
         self.assertEqual(Announcement("python", "0.1.0", features=["large-messages.v1"]).accepts_bytes, 64 * MiB)
+
+    def test_small(self) -> None:
+        """Whatever is sent, what is kept is small."""
+        text = 10_000 * "x"
+        said = Announcement(
+            text, text, text, text, text, None, text, telemetry=Telemetry(text, text, text), features=[text] * 1000
+        )
+        self.assertLess(len(msgspec.json.encode(said)), 15_000)
+        self.assertEqual((said.os, said.isolation), (280 * "x", 280 * "x"))
+
+    def test_long_namespace(self) -> None:
+        """A namespace cannot be shortened: a long one is an error."""
+        self.assertRaises(
+            msgspec.ValidationError,
+            msgspec.json.decode, b'{"namespace":"%s"}' % (1025 * b"x"), type=Announcement,
+        )  # fmt: skip

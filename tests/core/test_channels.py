@@ -192,3 +192,38 @@ class ChannelsTests(SynchronousTestCase):
                 channel.write(b"x", True)
                 count += 1
             self.assertEqual(count, kept)
+
+    def test_apart(self) -> None:
+        """Channels that were made leave no less room for promised ones, nor the other way round."""
+        made = [self.channels.create(maker="w") for _ in range(2)]
+        ids = self.channels.promise(lambda channel: None, lambda channel: None)
+        for promised in (True, False):
+            self.assertRaises(TooManyChannels, self.channels.promise, lambda channel: None, lambda channel: None)
+            self.assertRaises(TooManyChannels, self.channels.create)
+            if promised:
+                self.channels.redeem(ids[0])
+        self.channels.withdraw(ids)
+        made[0].drop()
+        self.channels.create()
+        self.channels.promise(lambda channel: None, lambda channel: None)
+        self.assertEqual(len(self.channels), 4)
+
+    def test_maker(self) -> None:
+        """It is known how many channels of whom exist."""
+        channel = self.channels.create(maker="w")
+        self.channels.create(maker="v")
+        self.assertEqual([self.channels.made_by(maker) for maker in ("w", "v", "u")], [1, 1, 0])
+        channel.drop()
+        channel.drop()
+        self.assertEqual(self.channels.made_by("w"), 0)
+
+    def test_maker_gone(self) -> None:
+        """What a connection has made and nobody has joined goes with it; the rest goes on."""
+        channels = Channels(Clock(), 9, 10)
+        unused, written, read, foreign = (channels.create(maker=maker) for maker in "wwwv")
+        written.attach_writer(FakeSocket())
+        read.attach_reader(FakeSocket())
+        channels.maker_gone("w")
+        channels.maker_gone("unknown")
+        found = [channels.find(each.id, channels.key(each.id)) for each in (unused, written, read, foreign)]
+        self.assertEqual(found, [None, written, read, foreign])

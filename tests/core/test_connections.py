@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from iii.core.connections import Connection, MiB
 from iii.core.announcement import Announcement
+from iii.core.connections import Connection, MiB
 from tests.core.case import ID, PARENT, CallerAndCallee
 from tests.core.fakes import FakeWorker, connect
 

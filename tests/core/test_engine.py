@@ -6,9 +6,9 @@ from typing import Any
 
 from msgspec import Raw
 
+from iii.core.announcement import Announcement
 from iii.core.connections import Connection
 from iii.core.engine import CallFailed, Module
-from iii.core.announcement import Announcement
 from iii.wire.messages import ErrorBody
 from tests.core.case import ID, PARENT, CallerAndCallee
 from tests.core.fakes import FakeEdge, FakeProvider, FakeWorker, connect

@@ -111,6 +111,16 @@ class WorkerFunctionTests(SynchronousTestCase):
         self.b.register("g")
         self.assertEqual(self.picks(1), "a")
 
+    def test_full(self) -> None:
+        """A worker that does not read gets no calls as long as another one reads."""
+        self.register_all()
+        self.b.edge.full = True
+        self.assertEqual(set(self.picks(6)), {"a", "c"})
+        self.a.connection.probe()
+        self.assertEqual(set(self.picks(6)), {"c"})
+        self.c.edge.full = True
+        self.assertEqual(set(self.picks(6)), {"b", "c"})
+
     def test_registered_again(self) -> None:
         """A worker that registers again replaces what it said, and no one is pinged."""
         self.a.register("f", description="old")
@@ -245,6 +255,31 @@ class BuiltinFunctionTests(SynchronousTestCase):
         self.assertEqual(code, "internal_error")
         self.assertNotIn("secret", message)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_defect_of_input(self) -> None:
+        """So is an exception of the input's own code."""
+
+        class Odd(Struct):
+            def __post_init__(self) -> None:
+                raise ZeroDivisionError
+
+        declaration = FunctionDeclaration(id="m::f", description="", input=Odd, handler=lambda given, caller: None)
+        self.engine.add_module(Module("m", "iii-m", "a module", False), [declaration])
+        self.assertEqual(self.call({})[0], "internal_error")
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_decoding_by_handler(self) -> None:
+        """What a handler cannot decode, or nests too deeply, is its own defect, not the caller's."""
+        for error in (msgspec.ValidationError("secret"), RecursionError("secret")):
+
+            def handler(given: Input, caller: Caller, error: Exception = error) -> None:
+                raise error
+
+            self.declare(handler, f"m::{type(error).__name__}")
+            code, message = self.call({}, f"m::{type(error).__name__}")
+            self.assertEqual(code, "internal_error")
+            self.assertNotIn("secret", message)
+            self.assertEqual(len(self.flushLoggedErrors(type(error))), 1)
 
     def test_unencodable_result(self) -> None:
         """So is a result that is no JSON, now or later."""

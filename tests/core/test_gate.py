@@ -5,9 +5,10 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from iii.core.announcement import Announcement
+from iii.core.budget import Budget
 from iii.core.errors import BlankWorkerNamespace, TooManyRegistrations
 from iii.core.gate import RegistrationGate
-from iii.core.announcement import Announcement
 from iii.wire.messages import RegisterFunction, UnregisterFunction
 from tests.core.fakes import FakeWorker, connect, make_engine
 
@@ -15,33 +16,43 @@ from tests.core.fakes import FakeWorker, connect, make_engine
 class RegistrationGateTests(SynchronousTestCase):
     def test_held(self) -> None:
         """Registrations are held back until the namespace is known, and come in their order."""
-        gate = RegistrationGate(2)
+        gate = RegistrationGate(2, Budget(100))
         messages = [RegisterFunction("a"), UnregisterFunction("a")]
-        self.assertEqual([gate.admit(message) for message in messages], [[], []])
+        self.assertEqual([gate.admit(message, 10) for message in messages], [[], []])
         self.assertEqual(gate.functions, {"a"})
         self.assertEqual(gate.resolve("orders"), messages)
         self.assertEqual((gate.namespace, gate.functions), ("orders", set()))
 
     def test_open(self) -> None:
         """Once it is known, nothing is held back."""
-        gate = RegistrationGate(0)
+        gate = RegistrationGate(0, Budget(100))
         gate.resolve("orders")
         message = RegisterFunction("a")
-        self.assertEqual(gate.admit(message), [message])
+        self.assertEqual(gate.admit(message, 10), [message])
         self.assertEqual(gate.functions, set())
 
     def test_once(self) -> None:
         """The first namespace is the one that counts."""
-        gate = RegistrationGate(0)
+        gate = RegistrationGate(0, Budget(100))
         gate.resolve("orders")
         self.assertEqual(gate.resolve("other"), [])
         self.assertEqual(gate.namespace, "orders")
 
     def test_limit(self) -> None:
         """At the limit a registration is refused."""
-        gate = RegistrationGate(1)
-        gate.admit(RegisterFunction("a"))
-        self.assertRaises(TooManyRegistrations, gate.admit, RegisterFunction("b"))
+        gate = RegistrationGate(1, Budget(100))
+        gate.admit(RegisterFunction("a"), 1)
+        self.assertRaises(TooManyRegistrations, gate.admit, RegisterFunction("b"), 1)
+
+    def test_bytes(self) -> None:
+        """What is held takes its bytes from the connection's, and gives them back when it is handed over."""
+        budget = Budget(10)
+        gate = RegistrationGate(9, budget)
+        gate.admit(RegisterFunction("a"), 8)
+        self.assertRaises(TooManyRegistrations, gate.admit, RegisterFunction("b"), 3)
+        self.assertEqual((budget.used, gate.functions), (8, {"a"}))
+        gate.resolve("orders")
+        self.assertEqual(budget.used, 0)
 
 
 class ConnectionTests(SynchronousTestCase):
@@ -101,8 +112,21 @@ class ConnectionTests(SynchronousTestCase):
         self.worker.register("f", "g", "h")
         self.assertEqual(
             self.worker.received("registrationrejected"),
-            [{"code": "TOO_MANY_REGISTRATIONS", "namespace": "default", "owner_worker_id": ""}],
+            [
+                {
+                    "code": "FUNCTION_NAMESPACE_CONFLICT",
+                    "namespace": "default",
+                    "owner_worker_id": "",
+                    "function_id": "h",
+                }
+            ],
         )
+        self.worker.register_trigger("1")
+        self.worker.provide("t")
+        self.assertEqual(len(self.worker.received("registrationrejected")), 1)
+        (result,) = self.worker.received("triggerregistrationresult")
+        self.assertEqual((result["id"], result["error"]["code"]), ("1", "too_many_registrations"))
+        self.assertEqual(self.engine.counters.limit_hits, {"held_registrations": 3})
         self.clock.advance(5)
         self.assertEqual([function.id for function in self.engine.functions], ["f", "g"])
 

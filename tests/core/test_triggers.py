@@ -292,11 +292,38 @@ class TriggerTableTests(SynchronousTestCase):
         self.assertEqual(self.provide().events, [("register", "1")])
         self.assertIs(triggers[0].binding, triggers[1].binding)
 
+    def test_one_of_several_gone(self) -> None:
+        """An owner ends one of its two equal triggers, of which another owner shares one: it fires once for each."""
+        for shared in (0, 1):
+            self.setUp()
+            provider = self.provide()
+            other = self.register("o", owner="b") if shared else None
+            first, second = self.register("1", owner="a"), self.register("2", owner="a")
+            other = other or self.register("o", owner="b")
+            self.assertEqual(len(provider.active), 2)
+            self.table.remove(first)
+            self.assertEqual(len(provider.active), 1)
+            self.assertIs(second.binding, other.binding)
+            self.table.remove(other)
+            self.assertEqual(list(provider.active), ["2"])
+            self.table.remove(second)
+            self.assertEqual(provider.active, {})
+
+    def test_two_of_several_stay(self) -> None:
+        """Bindings that have an owner in common stay several."""
+        provider = self.provide()
+        for number in range(2):
+            self.register(f"a{number}", owner="a")
+        triggers = [self.register(f"b{number}", owner="b") for number in range(2)]
+        self.register("c", owner="c")
+        self.table.remove(triggers[0])
+        self.assertEqual(len(provider.active), 2)
+
     def test_extreme_numbers(self) -> None:
         """Configs with numbers beyond all ranges can be compared."""
         provider = self.provide()
-        self.register("1", owner="a", config=b"[1e400, 123456789012345678901234567890]")
-        self.register("2", owner="b", config=b"[ 1e400,123456789012345678901234567890]")
+        self.register("1", owner="a", config=b"[1e400, 123456789012345678901234567890, -%s]" % (b"9" * 5000))
+        self.register("2", owner="b", config=b"[ 1e400,123456789012345678901234567890,-%s]" % (b"9" * 5000))
         self.assertEqual(list(provider.active), ["1"])
 
     # What providers say later.
@@ -352,3 +379,53 @@ class TriggerTableTests(SynchronousTestCase):
         self.table.remove(trigger)
         self.assertIsNone(self.table.find("1"))
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def failing(self, *ids: str) -> FakeProvider:
+        """Return a provider that has a defect with some triggers."""
+        provider = FakeProvider()
+        take = provider.register
+
+        def register(trigger: Trigger) -> None:
+            if trigger.id in ids:
+                raise KeyError(trigger.id)
+            take(trigger)
+
+        provider.register = register  # type: ignore[method-assign]
+        return provider
+
+    def test_provider_that_fails_to_take(self) -> None:
+        """A provider's defect with one trigger, which is logged, does not keep the others from being woken."""
+        triggers = [self.register(str(number), function_id=str(number)) for number in range(3)]
+        provider = self.failing("1")
+        self.table.provide(("default", "t"), Provider(provider))
+        self.assertEqual(list(provider.active), ["0", "2"])
+        self.assertRegex(triggers[1].reason, "^internal error [0-9a-f-]{36};")
+        self.assertEqual(self.reports.all, [("1", "trigger_registration_failed")])
+        self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
+
+    def test_replacement_that_fails(self) -> None:
+        """When a provider's defect keeps a trigger from replacing another, that one goes on."""
+        old = self.provide()
+        self.table.provide(("default", "u"), Provider(self.failing("1")))
+        trigger = self.register("1")
+        self.assertRaises(TriggerRefused, self.register, "1", trigger_type="u")
+        self.assertIs(self.table.find("1"), trigger)
+        self.assertIs(old.active["1"], trigger)
+        self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
+
+    def test_long_reason(self) -> None:
+        """Of what a provider says against a trigger, so much is kept."""
+        self.provide(connection="w")
+        trigger = self.register("1", owner="a")
+        self.table.answered(("default", "t"), "w", "1", ErrorBody("no", 100_000 * "x"))
+        self.assertEqual(len(trigger.reason), 1000)
+
+    def test_ownerless_bytes(self) -> None:
+        """The bytes of triggers without an owner are counted."""
+        self.register("1", config=b"[12345678]")
+        used = self.table.ownerless_bytes
+        self.assertGreater(used, 10)
+        self.register("1", config=b"[1234]")
+        self.assertEqual(self.table.ownerless_bytes, used - 4)
+        self.register("1", owner="a")
+        self.assertEqual(self.table.ownerless_bytes, 0)

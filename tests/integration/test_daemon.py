@@ -8,13 +8,20 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import yaml
 from twisted.internet import reactor, threads
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionClosed
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from tests.integration.engine import HOST, EngineProcess, free_ports
+from tests.integration.process import ProcessFailed, eventually
+from tests.worker import connect
 
 BIN = Path(sys.executable).parent
 VARIABLES = {name: value for name, value in os.environ.items() if not name.startswith("III_")}
@@ -46,6 +53,15 @@ def wait_until(what: str, seconds: float, check: object) -> None:
 def listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex((HOST, port)) == 0
+
+
+def answers(port: int) -> bool:
+    """Whether the engine's API says that it is alive."""
+    try:
+        with urllib.request.urlopen(f"http://{HOST}:{port}/healthz", timeout=10) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
 
 
 def gone(pid: int) -> bool:
@@ -155,13 +171,58 @@ class DaemonTests(TestCase):
     def _help(self) -> None:
         self.top.mkdir()
         self.assertRegex(run(self.top, "twistd", "--help").stdout, r"\n\s+iii\s+The iii engine")
-        for command in (("twistd", "-n", "iii", "--help"), ("iii", "--help")):
+        for command in (
+            ("twistd", "-n", "iii", "--help"),
+            ("twistd", "-n", "iii", "-h"),
+            ("iii", "--help"),
+            ("iii", "-h"),
+        ):
             ended = run(self.top, *command)
             self.assertEqual(ended.returncode, 0, ended.stderr)
             for option in ("--config", "--use-default-config", "--no-update-check"):
                 self.assertIn(option, ended.stdout)
         self.assertRegex(run(self.top, "iii", "--version").stdout, r"^\d+\.\d+\.\d+\n$")
         self.assertEqual(run(self.top, "iii", "--nonsense").returncode, 2)
+
+
+class ForegroundTests(TestCase):
+    timeout = 60
+
+    def setUp(self) -> None:
+        self.engine = Configured(Path(self.mktemp()).resolve())
+
+    async def test_signals(self) -> None:
+        """C{iii} says where it listens; SIGTERM and SIGINT stop it in order, with status 0."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            await threads.deferToThread(self._stops, number, self.engine.directory)
+
+    def _stops(self, number: int, directory: Path) -> None:
+        engine, output = self.engine, self.engine.directory / "output"
+        with output.open("wb") as file, subprocess.Popen(
+            [str(BIN / "iii"), "-c", str(engine.directory / "config.yaml")],
+            cwd=directory, env=VARIABLES, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
+        ) as process:  # fmt: skip
+            try:
+                wait_until("it runs", 20, lambda: answers(engine.api_port))  # what only listens has no handlers yet
+                process.send_signal(number)
+                self.assertEqual(process.wait(20), 0, output.read_text())
+            finally:
+                process.kill()
+        ports = (("workers", engine.worker_port), ("http", engine.http_port), ("api", engine.api_port))
+        for what, port in ports:
+            self.assertIn(f"{what}: listening on 127.0.0.1:{port}\n", output.read_text())
+        self.assertIn("stopped\n", output.read_text())
+
+    async def test_unwritable_directory(self) -> None:
+        """In a directory where nothing can be written C{iii} runs; the daemon, which needs two files, names one."""
+        nowhere = Path("/proc")  # also root cannot write there
+        await threads.deferToThread(self._stops, signal.SIGTERM, nowhere)
+        ended = await threads.deferToThread(
+            run, nowhere, "twistd", "iii", "-c", str(self.engine.directory / "config.yaml")
+        )
+        self.assertEqual(ended.returncode, 1)
+        self.assertIn("/proc/twistd.log", ended.stderr.splitlines()[-1])
+        self.assertFalse(listens(self.engine.worker_port))
 
 
 class StopTests(TestCase):
@@ -172,3 +233,34 @@ class StopTests(TestCase):
         engine = await EngineProcess.for_test(self, reactor)
         await engine.stop()  # fails on any other status
         self.assertIn("stopped", engine.log.read_text())
+
+    async def test_second_signal(self) -> None:
+        """A call under way holds up the first signal; a second one ends the process at once, with status 1."""
+        engine = await EngineProcess.for_test(self, reactor)
+        self.addCleanup(engine.kill)  # it has ended by itself, which is right here
+        worker = await connect(reactor, engine.worker_port)
+        self.addCleanup(worker.close)
+        await worker.serve("f")
+        worker.held = []
+        call = Deferred.fromCoroutine(worker.call("f"))
+        while not worker.held:
+            await deferLater(reactor, 0.01)
+        os.kill(engine.pid, signal.SIGTERM)
+        await deferLater(reactor, 1)
+        engine.check()  # it still runs
+        sent = time.monotonic()
+        os.kill(engine.pid, signal.SIGTERM)
+        await self.assertFailure(call, ConnectionClosed)
+        ended = await self.assertFailure(
+            Deferred.fromCoroutine(eventually(reactor, "it has ended", self._check(engine))), ProcessFailed
+        )
+        self.assertLess(time.monotonic() - sent, 2)
+        self.assertIn("exit code 1", str(ended))
+        self.assertIn("iii: a second signal: stopped at once", engine.log.read_text())
+
+    def _check(self, engine: EngineProcess) -> Callable[[], Awaitable[bool]]:
+        async def check() -> bool:
+            engine.check()
+            return False
+
+        return check

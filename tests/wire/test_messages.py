@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,6 +26,7 @@ from iii.wire.messages import (
     encode,
     is_null,
     nested_deeper,
+    value_of,
     with_member,
 )
 
@@ -209,6 +211,19 @@ class PayloadTests(SynchronousTestCase):
         """Absent and null are nothing; anything else is something."""
         self.assertTrue(is_null(ABSENT) and is_null(NULL) and is_null(Raw(b"null")))
         self.assertFalse(is_null(Raw(b"0")) or is_null(Raw(b'""')) or is_null(Raw(b"false")))
+
+    def test_value_of(self) -> None:
+        """Any payload can be read, and what was read can be written; what is beyond a double's range is infinite."""
+        for text, expected in (
+            (b"[1, -2.5, null]", [1, -2.5, None]),
+            (b"9" * 400, int("9" * 400)),
+            (b"1e400", math.inf),
+            (b"9" * 4301, math.inf),
+            (b'{"a":[-%s,1,"%s",1e400,%s]}' % (b"9" * 5000, b"9" * 5000, b"7" * 640),
+             {"a": [-math.inf, 1, "9" * 5000, math.inf, int("7" * 640)]}),
+        ):  # fmt: skip
+            self.assertEqual(value_of(Raw(text)), expected)
+            encode(value_of(Raw(text)))
 
     def test_canonical_uuid(self) -> None:
         """Text that is no UUID is refused."""

@@ -26,6 +26,7 @@ HELP = {
     "peers_dropped": "Peers cut off because too much waited to be sent to them.",
     "telemetry_frames": "Telemetry frames that came from workers.",
     "telemetry_bytes": "Bytes of these frames.",
+    "limit_hits": "What was refused because of a limit of the configuration, by the limit's name.",
 }
 
 
@@ -47,7 +48,12 @@ class EngineCollector(Collector):
         }
         for name, (text, value) in gauges.items():
             yield GaugeMetricFamily(f"iii_{name}", text, value=value)
-        for name, value in attrs.asdict(engine.counters).items():
+        counters = attrs.asdict(engine.counters)
+        hits = CounterMetricFamily("iii_limit_hits", HELP["limit_hits"], labels=["limit"])
+        for limit, value in counters.pop("limit_hits").items():
+            hits.add_metric([limit], value)
+        yield hits
+        for name, value in counters.items():
             yield CounterMetricFamily(f"iii_{name}", HELP[name], value=value)
         info = GaugeMetricFamily("iii_build_info", "The version that runs.", labels=["version"])
         info.add_metric([__version__], 1)

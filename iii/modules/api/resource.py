@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from hmac import compare_digest
 
 from klein import Klein
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from twisted.web.iweb import IRequest
 from twisted.web.server import Site
+
+from iii.core.access import authorized
 
 UNAUTHORIZED = {"error": {"code": "UNAUTHORIZED", "message": "send Authorization: Bearer <the engine's token>"}}
 
@@ -29,7 +30,7 @@ class Api:
 
     def __init__(self, ready: Callable[[], dict[str, bool]], metrics: CollectorRegistry, token: str | None) -> None:
         """
-        @param ready: Tells for each part whether it works.
+        @param ready: Tells for each part of the engine whether it works.
         @param token: What C{/metrics} wants as a bearer token; health checks never want one.
         """
         self._ready, self._registry, self._token = ready, metrics, token
@@ -52,8 +53,7 @@ class Api:
         Prometheus' text format.  It is made here and not by C{prometheus_client.twisted}, which reads the engine's
         tables in another thread.
         """
-        given = (request.getHeader("authorization") or "").encode()
-        if self._token is not None and not compare_digest(given, b"Bearer " + self._token.encode()):
+        if not authorized(request.getHeader(b"authorization"), self._token):
             request.setHeader("www-authenticate", "Bearer")
             return _answer(request, 401, UNAUTHORIZED)
         encode, content_type = choose_encoder(request.getHeader("accept") or "")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
@@ -15,12 +16,6 @@ from iii.core.engine import Engine
 from iii.wire.listen import CannotListen, IReactor, listen, port_of
 
 
-class Readiness(Protocol):
-    """Who knows whether the engine is ready."""
-
-    ready: bool
-
-
 class ApiService(Service):
     """
     Serves health, readiness and metrics, from the first moment to the last.
@@ -30,18 +25,22 @@ class ApiService(Service):
     """
 
     log = Logger()
+    name = "api"
 
     def __init__(
         self,
         settings: ApiSettings,
         token: str | None,
         engine: Engine,
-        tree: Readiness,
+        ready: Callable[[], dict[str, bool]],
         reactor: IReactor,
         implicit_port: int = DEFAULT_API_PORT,
     ) -> None:
-        """@param implicit_port: Used when the settings name none."""
-        self._settings, self._token, self._engine, self._tree = settings, token, engine, tree
+        """
+        @param ready: Tells for each part of the engine whether it works.
+        @param implicit_port: Used when the settings name none.
+        """
+        self._settings, self._token, self._engine, self._ready = settings, token, engine, ready
         self._reactor, self._implicit_port = reactor, implicit_port
         self._factory = LateFactory()
         self._listening: IListeningPort | None = None
@@ -70,11 +69,8 @@ class ApiService(Service):
         from iii.modules.api.metrics import registry
         from iii.modules.api.resource import Api, QuietSite
 
-        api = Api(self._readiness, registry(self._engine), self._token)
+        api = Api(self._ready, registry(self._engine), self._token)
         self._factory.actual = QuietSite(api.app.resource())
-
-    def _readiness(self) -> dict[str, bool]:
-        return {"engine": self._tree.ready, "accepting": not self._engine.stopping}
 
     def stopService(self) -> Deferred[None] | None:
         super().stopService()

@@ -15,6 +15,7 @@ from zope.interface import implementer
 from iii.core.connections import Connection
 from iii.core.engine import Engine
 from iii.core.invocations import Call
+from iii.core.shown import shown
 from iii.core.triggers import Trigger
 from iii.interfaces import ITriggerProvider
 from iii.modules.engine_functions.functions import FunctionRow, function_row
@@ -78,7 +79,7 @@ class EventType:
         if error is not None:
             self.log.warn(
                 "{function} failed on an event: {code}: {message}",
-                function=call.function_id, code=error.code, message=error.message,
+                function=shown(call.function_id), code=shown(error.code), message=shown(error.message),
             )  # fmt: skip
 
 

@@ -13,7 +13,6 @@ from iii.core.errors import InvalidArguments, NotFound
 from iii.core.functions import BuiltinFunction, Caller, Function
 from iii.core.triggers import Trigger, TriggerTable
 from iii.modules.engine_functions.names import given, given_json, meant_namespace, names_of_owners
-from iii.wire.messages import value_of
 
 MAX_IDS = 32
 
@@ -186,8 +185,7 @@ def is_internal(function: Function) -> bool:
     """Whether default listings leave a function out."""
     if function.id.startswith("engine::") and not function.id.startswith("engine::queue::"):
         return True
-    metadata = value_of(function.metadata) if function.metadata else None
-    return isinstance(metadata, dict) and metadata.get("internal") is True
+    return function.internal
 
 
 def ranked(functions: list[Function], needle: str) -> list[Function]:

@@ -13,10 +13,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from iii.core.budget import detached
 from iii.core.engine import Engine
 from iii.core.errors import TooManyTriggers, TriggerRefused
 from iii.core.functions import Caller
 from iii.core.ids import new_id
+from iii.core.registrations import MAX_ID
+from iii.core.shown import shown
 from iii.core.triggers import Trigger
 from iii.wire.messages import ABSENT, NULL, ErrorBody, is_null
 
@@ -27,11 +30,14 @@ PATIENCE = 10.0
 class NewTrigger(msgspec.Struct):
     """What shall call which function."""
 
-    trigger_type: str
-    function_id: Annotated[str, Meta(description="in namespace `default`; it need not exist yet")]
+    trigger_type: Annotated[str, Meta(max_length=MAX_ID)]
+    function_id: Annotated[str, Meta(description="in namespace `default`; it need not exist yet", max_length=MAX_ID)]
     config: Annotated[Raw, Meta(description="what the trigger type asks for")] = field(default_factory=lambda: NULL)
     metadata: Annotated[Raw, Meta(description="goes to the function beside payloads")] = field(default_factory=Raw)
-    trigger_namespace: Annotated[str | None, Meta(description="of the type's provider; `default` without one")] = None
+    trigger_namespace: Annotated[
+        Annotated[str, Meta(max_length=MAX_ID)] | None,
+        Meta(description="of the type's provider; `default` without one"),
+    ] = None
 
 
 class Registered(msgspec.Struct):
@@ -53,7 +59,7 @@ class Removed(msgspec.Struct):
     removed: bool
 
 
-class TriggerRegistration:
+class OwnerlessTriggers:
     """Makes and ends triggers on request."""
 
     log = Logger()
@@ -67,27 +73,34 @@ class TriggerRegistration:
         C{engine::register_trigger}.
 
         @raise TriggerRefused: The type's provider does not accept it; nothing is stored.
-        @raise TooManyTriggers: The engine's limit is reached.
+        @raise TooManyTriggers: A limit of the engine is reached.
         """
         engine = self._engine
-        limit = engine.limits.ownerless_triggers
-        if engine.triggers.ownerless >= limit:
-            raise TooManyTriggers(limit)
         trigger = Trigger(
             id=new_id(),
             trigger_type=wanted.trigger_type,
             function_id=wanted.function_id,
-            config=NULL if is_null(wanted.config) else wanted.config.copy(),
-            metadata=ABSENT if is_null(wanted.metadata) else wanted.metadata.copy(),
+            config=NULL if is_null(wanted.config) else detached(wanted.config),
+            metadata=ABSENT if is_null(wanted.metadata) else detached(wanted.metadata),
             trigger_namespace=wanted.trigger_namespace,
             report=self._answered,
         )
+        self._check_limits(trigger.size)
         engine.triggers.register(trigger)
         if trigger.binding is not None:
             provider = engine.triggers.provider(trigger.binding.provider_key)
             if provider is not None and provider.connection is not None:
                 await self._accepted(trigger)
         return Registered(trigger.id)
+
+    def _check_limits(self, size: int) -> None:
+        limits, triggers = self._engine.limits, self._engine.triggers
+        if triggers.ownerless >= limits.ownerless_triggers:
+            self._engine.counters.hit("ownerless_triggers")
+            raise TooManyTriggers(limits.ownerless_triggers)
+        if triggers.ownerless_bytes + size > limits.ownerless_trigger_bytes:
+            self._engine.counters.hit("ownerless_trigger_bytes")
+            raise TooManyTriggers(limits.ownerless_trigger_bytes, "bytes of triggers")
 
     async def _accepted(self, trigger: Trigger) -> None:
         """Wait until a worker has said that it takes a trigger, or has been silent for long enough."""
@@ -107,7 +120,7 @@ class TriggerRegistration:
         elif error is not None:
             self.log.warn(
                 "trigger {id} of type {type} is parked, its provider refuses it: {code}: {message}",
-                id=trigger.id, type=trigger.trigger_type, code=error.code, message=error.message,
+                id=trigger.id, type=shown(trigger.trigger_type), code=shown(error.code), message=shown(error.message),
             )  # fmt: skip
 
     def _settle(self, trigger_id: str, error: ErrorBody | None) -> None:

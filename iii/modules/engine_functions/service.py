@@ -9,9 +9,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from zope.interface import implementer
 
+from iii.core.announcement import Announcement
 from iii.core.engine import Engine
 from iii.core.functions import FunctionDeclaration
-from iii.core.announcement import Announcement
 from iii.interfaces import IModule, ITriggerProvider
 from iii.modules.engine_functions import channels, functions, ownerless_triggers, triggers, workers
 from iii.modules.engine_functions.events import FunctionChanges, WorkerChanges
@@ -29,7 +29,8 @@ class EngineFunctions(Service):
 
     def __init__(self, engine: Engine, clock: IReactorTime) -> None:
         self._function_changes, self._worker_changes = FunctionChanges(engine, clock), WorkerChanges(engine)
-        self._registration = ownerless_triggers.TriggerRegistration(engine, clock)
+        self._ownerless_triggers = ownerless_triggers.OwnerlessTriggers(engine, clock)
+        self._channel_maker = channels.ChannelMaker(engine)
         self.trigger_types: Mapping[str, ITriggerProvider] = {
             "engine::functions-available": self._function_changes.type,
             "engine::workers-available": self._worker_changes.type,
@@ -40,6 +41,7 @@ class EngineFunctions(Service):
 
     def startService(self) -> None:
         super().startService()
+        self._channel_maker.start()  # first: whoever is told that a worker has gone finds it cleaned up
         self._function_changes.start()
         self._worker_changes.start()
         self._sweeps.start(SWEEP_INTERVAL, now=False)
@@ -47,9 +49,10 @@ class EngineFunctions(Service):
     def stopService(self) -> None:
         super().stopService()
         self._sweeps.stop()
+        self._channel_maker.stop()
         self._function_changes.stop()
         self._worker_changes.stop()
-        self._registration.stop()
+        self._ownerless_triggers.stop()
 
     def _declare(self, engine: Engine) -> Sequence[FunctionDeclaration]:
         function = functions.Functions(engine)
@@ -61,7 +64,7 @@ class EngineFunctions(Service):
                 id="engine::channels::create",
                 description="Make a channel, a stream of messages from one function to another",
                 input=channels.ChannelRequest,
-                handler=channels.ChannelMaker(engine).create,
+                handler=self._channel_maker.create,
                 output=channels.ChannelEnds,
             ),
             FunctionDeclaration(
@@ -116,14 +119,14 @@ class EngineFunctions(Service):
                 id="engine::register_trigger",
                 description="Make a trigger that outlives the worker that asks for it, until the engine stops",
                 input=ownerless_triggers.NewTrigger,
-                handler=self._registration.register,
+                handler=self._ownerless_triggers.register,
                 output=ownerless_triggers.Registered,
             ),
             FunctionDeclaration(
                 id="engine::unregister_trigger",
                 description="End a trigger, whoever owns it",
                 input=ownerless_triggers.OldTrigger,
-                handler=self._registration.unregister,
+                handler=self._ownerless_triggers.unregister,
                 output=ownerless_triggers.Removed,
             ),
             FunctionDeclaration(

@@ -16,9 +16,7 @@ from iii.core.functions import Caller
 from iii.core.triggers import Provider, ProviderKey, Trigger
 from iii.modules.engine_functions.functions import FunctionDetail, Functions, live_triggers
 from iii.modules.engine_functions.names import first_segment, given, given_json, name_of_provider, names_of_owners
-from iii.wire.messages import DEFAULT_NAMESPACE, is_null, value_of
-
-MAX_SUMMARY = 80
+from iii.wire.messages import DEFAULT_NAMESPACE, is_null
 
 
 class TypeFilter(msgspec.Struct):
@@ -225,7 +223,7 @@ class RegisteredTriggers:
             trigger.function_id,
             self._names_of_targets(trigger)[0],
             trigger.config,
-            summary(trigger.config),
+            trigger.summary,
             trigger.namespace,
             "parked" if binding is None else "live",
             given(trigger.trigger_namespace if binding is None else binding.provider_key[0]),
@@ -240,9 +238,3 @@ class RegisteredTriggers:
 def type_row(key: ProviderKey, provider: Provider) -> TypeRow:
     """Describe a trigger type briefly."""
     return TypeRow(key[1], key[0], name_of_provider(key[1], provider), provider.description)
-
-
-def summary(config: Raw) -> str:
-    """A config on one line of bounded length."""
-    text = msgspec.json.encode(value_of(config)).decode()
-    return text if len(text) <= MAX_SUMMARY else text[:MAX_SUMMARY] + "…"

@@ -10,12 +10,12 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from iii import __version__
+from iii.core.announcement import Announcement
 from iii.core.connections import Connection
 from iii.core.engine import Engine, Module
 from iii.core.errors import InvalidInput, NotFound
 from iii.core.functions import Caller, Function
 from iii.core.triggers import Provider
-from iii.core.announcement import Announcement
 from iii.modules.engine_functions.functions import FunctionRow, function_row, live_triggers
 from iii.modules.engine_functions.names import given, meant_namespace
 from iii.modules.engine_functions.triggers import RegisteredTriggers, TriggerRow, TypeRow, type_row

@@ -196,7 +196,7 @@ class Exchange:
         if self._waiting:
             self._waiting = False
             self.deadline = site.now + site.timeout
-        call = site.engine.invoke(
+        self._call = site.engine.invoke(
             route.function_id,
             data,
             self._called,
@@ -206,8 +206,6 @@ class Exchange:
             traceparent=headers.get("traceparent"),
             baggage=headers.get("baggage"),
         )
-        if not self.answered:
-            self._call = call
 
     def _called(self, call: Call, result: Raw, error: ErrorBody | None) -> None:
         """The function has ended.  If it returned nothing, the answer comes over the channel."""

@@ -316,7 +316,7 @@ class RequestReader:
                 raise RequestRefused(431)
         if self._pieces:
             self._receiver.body(self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces))
-        if self._complete and not self._stopped:
+        if self._complete:
             self.in_body = False
             if not self._keep_alive:
                 self.stop()

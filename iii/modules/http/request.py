@@ -133,7 +133,7 @@ def request_object(
     @param channels: The ids of C{request_body} and C{response}, which have one key.
     """
     query = encode(parse_query(request.query)) if request.query else b"{}"
-    parameters = encode(dict(zip(route.pattern.names, values, strict=True))) if values else b"{}"
+    parameters = encode(dict(zip(route.names, values))) if values else b"{}"  # noqa: B905  strict costs 0.15 µs
     refs = (
         f',"request_body":{{"channel_id":"{channels[0]}","access_key":"{key}","direction":"read"}}'
         f',"response":{{"channel_id":"{channels[1]}","access_key":"{key}","direction":"write"}}}}'

@@ -74,6 +74,7 @@ class Route:
     One method and path, and the function that serves them.
 
     @ivar path: As it was registered.
+    @ivar names: What the values of its parameters are called.
     @ivar fixed_members: The members of every request object that depend on the route alone, as JSON.
     """
 
@@ -84,6 +85,11 @@ class Route:
     namespace: str = DEFAULT_NAMESPACE
     metadata: Raw = ABSENT
     fixed_members: bytes = b""
+    names: tuple[str, ...] = attrs.field(init=False)
+
+    @names.default
+    def _names(self) -> tuple[str, ...]:
+        return self.pattern.names
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -129,11 +135,15 @@ class Endpoint:
         self.allow = ",".join(methods).encode()
 
 
+_NO_LITERALS: dict[str, _Node] = {}
+"""Shared by the many nodes that have none; never changed."""
+
+
 class _Node:
     __slots__ = ("end", "literals", "parameter", "rest")
 
     def __init__(self) -> None:
-        self.literals: dict[str, _Node] = {}
+        self.literals = _NO_LITERALS
         self.parameter: _Node | None = None
         self.end: Endpoint | None = None
         self.rest: Endpoint | None = None
@@ -175,6 +185,8 @@ class Router:
                 child = _Node()
                 if segment is None:
                     node.parameter = child
+                elif node.literals is _NO_LITERALS:
+                    node.literals = {segment: child}
                 else:
                     node.literals[segment] = child
             node = child

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from sys import intern
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from iii.core.triggers import Trigger
 from iii.interfaces import ITriggerProvider
 from iii.modules.http.request import fixed_members
 from iii.modules.http.router import Route, Router, parse
+from iii.wire.messages import ABSENT
 
 Schema = Mapping[str, Any]
 
@@ -86,9 +88,9 @@ def read_route(trigger: Trigger) -> Route:
         method,
         path,
         parse(path),
-        trigger.function_id,
-        trigger.namespace,
-        Raw(bytes(trigger.metadata)),
+        intern(trigger.function_id),  # many routes of one function: what they share stays in the processor's cache
+        intern(trigger.namespace),
+        trigger.metadata or ABSENT,
         fixed_members(method, path),
     )
 

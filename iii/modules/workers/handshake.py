@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from hmac import compare_digest
 from ipaddress import ip_address
 from urllib.parse import parse_qs, urlsplit
 
 import attrs
+
+from iii.core.access import authorized
 
 _channel = re.compile(r"(?:/ws)?/ws/channels/([^/]+)").fullmatch
 _WORKER_PATHS = {"/", "/ws", "/ws/"}
@@ -90,14 +91,12 @@ def check_origin(headers: Mapping[str, str], allowed: Collection[str]) -> None:
 
 def check_token(headers: Mapping[str, str], token: str | None) -> None:
     """
-    With a token configured, want C{Authorization: Bearer <token>} (SDKs send C{III_TOKEN}).
+    With a token configured, want it (SDKs send C{III_TOKEN}).
 
+    @param headers: By lower-case name; a character for each byte (ISO 8859-1).
     @raise Refused: 401.
     """
-    if token is None:
-        return
-    scheme, _, given = headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not compare_digest(given.strip().encode(), token.encode()):
+    if not authorized(headers.get("authorization", "").encode("latin-1"), token):
         raise Refused(401, "this engine wants a token: set III_TOKEN")
 
 

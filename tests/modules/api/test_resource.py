@@ -62,7 +62,8 @@ class ApiTests(SynchronousTestCase):
         self.use("s3cret")
         self.assertEqual(self.get("/metrics")[0], 401)
         self.assertEqual(self.get("/metrics", {"authorization": "Bearer wrong"})[0], 401)
-        self.assertEqual(self.get("/metrics", {"authorization": "Bearer s3cret"})[0], 200)
+        for given in ("Bearer s3cret", "bearer s3cret"):
+            self.assertEqual(self.get("/metrics", {"authorization": given})[0], 200)
         self.assertEqual(self.get("/healthz")[0], 200)
 
     def test_elsewhere(self) -> None:

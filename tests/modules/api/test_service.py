@@ -19,14 +19,11 @@ from iii.modules.api.service import ApiService
 from iii.wire.listen import CannotListen
 
 
-class Tree:
-    ready = True
-
-
 class ApiServiceTests(TestCase):
     def make(self, implicit_port: int = 0, **settings: Any) -> ApiService:
         self.engine = Engine(Clock(), Limits())
-        service = ApiService(ApiSettings(**settings), None, self.engine, Tree(), reactor, implicit_port)
+        self.parts = {"engine": True, "iii-http": True}
+        service = ApiService(ApiSettings(**settings), None, self.engine, lambda: self.parts, reactor, implicit_port)
         self.addCleanup(service.stopService)
         return service
 
@@ -36,13 +33,14 @@ class ApiServiceTests(TestCase):
         return response.code, await response.json()
 
     async def test_serves(self) -> None:
-        """It answers as soon as it listens; what is stopping is not ready."""
+        """It answers as soon as it listens, and asks each time who is ready."""
         service = self.make(port=0)
         service.startService()
         self.assertEqual(await self.get(service, "/healthz"), (200, {"status": "ok"}))
         self.assertEqual((await self.get(service, "/readyz"))[0], 200)
-        self.engine.stopping = True
-        self.assertEqual((await self.get(service, "/readyz"))[0], 503)
+        self.parts["iii-http"] = False
+        status, said = await self.get(service, "/readyz")
+        self.assertEqual((status, said["parts"]), (503, {"engine": True, "iii-http": False}))
 
     async def test_named_port_taken(self) -> None:
         """A port that was asked for must be free."""

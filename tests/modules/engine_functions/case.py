@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 from msgspec import Raw, Struct
 from twisted.internet.task import Clock
@@ -37,12 +37,18 @@ class Asked:
 
 
 class EngineFunctionsTestCase(SynchronousTestCase):
-    """An engine with nothing but this module, at the time of 1000 seconds."""
+    """
+    An engine with nothing but this module, at the time of 1000 seconds.
+
+    @cvar limits: Of the engine, beside the one on triggers without an owner, 3.
+    """
+
+    limits: ClassVar[dict[str, int]] = {}
 
     def setUp(self) -> None:
         self.clock = Clock()
         self.clock.advance(1000)
-        self.engine = make_engine(self.clock, ownerless_triggers=3)
+        self.engine = make_engine(self.clock, ownerless_triggers=3, **self.limits)
         self.module = EngineFunctions(self.engine, self.clock)
         self.add("iii-engine-functions", self.module.functions, self.module.trigger_types, self.module.internal)
         self.module.startService()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tests.core.fakes import FakeSocket
+from typing import Any, ClassVar
+
+from tests.core.fakes import FakeSocket, FakeWorker
 from tests.modules.engine_functions.case import EngineFunctionsTestCase
 
 CREATE = "engine::channels::create"
@@ -45,3 +47,41 @@ class CreateTests(EngineFunctionsTestCase):
             code, message = self.ask_in_vain(CREATE, buffer_size=size)
             self.assertEqual(code, "deserialization_error")
             self.assertTrue(message.startswith(f"Failed to deserialize input for {CREATE}: "), message)
+
+
+class LimitTests(EngineFunctionsTestCase):
+    """At most 3 channels, of one connection 2."""
+
+    limits: ClassVar[dict[str, int]] = {"channels": 3, "channels_per_connection": 2}
+
+    def _create(self, worker: FakeWorker) -> Any:
+        return worker.outcome(worker.call(CREATE, {}))
+
+    def test_connection(self) -> None:
+        """One connection can make so many; others still can, and so can the engine."""
+        one, two = self.connect("one"), self.connect("two")
+        for _ in range(2):
+            self.assertIn("writer", self._create(one))
+        self.assertEqual(
+            self._create(one),
+            ("too_many_channels", "at most 2 channels made by one connection may exist at one time"),
+        )
+        self.assertIn("writer", self._create(two))
+        self.assertEqual(
+            self._create(two), ("too_many_channels", "at most 3 channels made by functions may exist at one time")
+        )
+        self.assertEqual(self.engine.counters.limit_hits, {"channels_per_connection": 1, "channels": 1})
+
+    def test_gone(self) -> None:
+        """Channels that nobody has joined go with the connection that has made them."""
+        one = self.connect("one")
+        self._create(one)
+        self.ask(CREATE)
+        one.leave()
+        self.assertEqual(len(self.engine.channels), 1)
+
+    def test_stopped(self) -> None:
+        """Once stopped, the module does not follow the connections any more."""
+        self.module.stopService()
+        self.assertEqual(self.engine.on_disconnected, [])
+        self.module.startService()

@@ -77,9 +77,19 @@ class ListTests(EngineFunctionsTestCase):
             self.assertIn(function_id, everything)
 
     def test_unreadable_metadata(self) -> None:
-        """Numbers beyond the range of a double do not keep the others from being listed."""
-        self.connect("w").connection.received(b'{"type":"registerfunction","id":"f","metadata":{"n":1e400}}')
+        """Numbers beyond all ranges do not keep functions from being listed."""
+        for function_id, number in ((b"f", b"1e400"), (b"g", 5000 * b"9")):
+            frame = b'{"type":"registerfunction","id":"%s","metadata":{"n":%s}}'
+            self.connect("w").connection.received(frame % (function_id, number))
+        self.assertEqual(self._ids(), ["f", "g"])
+
+    def test_internal_of_the_newest(self) -> None:
+        """Whether a function is internal, its newest owner says; when that one goes, the one before it."""
+        self.connect("one").register("f", metadata={"internal": True})
+        two = self.connect("two", "f")
         self.assertEqual(self._ids(), ["f"])
+        two.leave()
+        self.assertEqual(self._ids(), [])
 
     def test_prefix(self) -> None:
         """Ids can be chosen by how they start."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
+
+from msgspec import Raw
 
 from iii.core.errors import TriggerRefused
 from tests.core.fakes import FakeWorker
@@ -90,6 +92,38 @@ class RegisterTests(EngineFunctionsTestCase):
         )
         self.ask(UNREGISTER, id=ids[0])
         self.ask(REGISTER, trigger_type="t", function_id="f")
+        self.assertEqual(self.engine.counters.limit_hits, {"ownerless_triggers": 1})
+
+    def test_long_ids(self) -> None:
+        """What is too long to be an id is refused."""
+        ids = {"trigger_type": "t", "function_id": "f", "trigger_namespace": "n"}
+        for member in ids:
+            self.assertEqual(self.ask_in_vain(REGISTER, **{**ids, member: 1025 * "x"})[0], "deserialization_error")
+
+    def test_unreadable_numbers(self) -> None:
+        """A number that Python does not read by default is null to whoever asks."""
+        text = b'{"trigger_type":"t","function_id":"f","config":[%s]}' % (5000 * b"9")
+        self.engine.call(REGISTER, Raw(text))
+        (row,) = self.ask("engine::registered-triggers::list", include_parked=True)["registered_triggers"]
+        self.assertEqual((row["config"], row["config_summary"]), ([None], "[null]"))
+
+
+class BytesTests(EngineFunctionsTestCase):
+    """Such triggers have 200 bytes together."""
+
+    limits: ClassVar[dict[str, int]] = {"ownerless_trigger_bytes": 200}
+
+    def test_bytes(self) -> None:
+        """More is refused; what ends makes room."""
+        wanted = {"trigger_type": "t", "function_id": "f", "config": 100 * "x"}
+        trigger_id = self.ask(REGISTER, **wanted)["id"]
+        self.assertEqual(
+            self.ask_in_vain(REGISTER, **wanted),
+            ("too_many_triggers", "at most 200 bytes of triggers without an owner may exist at one time"),
+        )
+        self.ask(UNREGISTER, id=trigger_id)
+        self.ask(REGISTER, **wanted)
+        self.assertEqual(self.engine.counters.limit_hits, {"ownerless_trigger_bytes": 1})
 
 
 class WorkerProviderTests(EngineFunctionsTestCase):

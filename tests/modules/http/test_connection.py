@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from iii.modules.http.connection import BODY_TIMEOUT, HEAD_TIMEOUT, IDLE_TIMEOUT, LINGER_TIMEOUT, WRITE_TIMEOUT
 from iii.modules.http.exchange import Exchange
-from tests.modules.http.fakes import DATE, Client, Invocation, Server
+from tests.modules.http.fakes import DATE, Client, Invocation, Server, WorkerEnd
 
 GET = b"GET /a HTTP/1.1\r\nhost: x\r\n\r\n"
 SOAK = settings(
@@ -26,6 +26,7 @@ class ConnectionTestCase(SynchronousTestCase):
         self.server = Server()
         self.server.route("GET", "a")
         self.server.route("POST", "a")
+        self.server.route("HEAD", "a")
         self.client = self.server.connect()
 
     @property
@@ -151,6 +152,19 @@ class PipeliningTests(ConnectionTestCase):
         self.assertTrue(server.engine.calls[0].cancelled)
         self.assertTrue(server.is_empty())
 
+    def test_held_answers_are_forgotten(self) -> None:
+        """What was held and has left does not count any more."""
+        server = Server(outbox_hard_bytes=100_000)
+        server.route("GET", "a")
+        client = server.connect()
+        for _ in range(5):
+            client.send(GET * 2)
+            first, second = server.engine.calls[-2:]
+            second.returns({"body": "x" * 40_000})
+            first.returns({})
+            server.turn()
+        self.assertEqual(len(client.responses(*["GET"] * 10)), 10)
+
     def test_close_in_the_middle(self) -> None:
         """When an answer ends the connection, requests behind it are abandoned."""
         self.client.send(GET * 3)
@@ -250,12 +264,14 @@ class TimeoutsTests(ConnectionTestCase):
         self.assertEqual((self.ended, self.client.raw), ("closed", b""))
 
     def test_not_idle(self) -> None:
-        """One that waits for an answer is not idle."""
+        """One that waits for an answer is not idle; its time begins with the answer."""
         server = Server(timeout=1000.0)
         server.route("GET", "a")
         client = server.connect()
         client.send(GET)
         server.wait(500)
+        server.engine.calls[0].returns({})
+        server.wait(int(IDLE_TIMEOUT) - 1)
         self.assertEqual(client.transport.ended, None)
 
     def test_slow_head(self) -> None:
@@ -311,6 +327,9 @@ class TimeoutsTests(ConnectionTestCase):
         client.send(b"POST /a HTTP/1.1\r\ncontent-length: 100\r\n\r\n" + b"x" * 20)
         self.assertFalse(client.transport.reading)
         server.wait(200)
+        server.end_of("request_body")
+        self.assertTrue(client.transport.reading)
+        server.wait(int(BODY_TIMEOUT) - 1)
         self.assertEqual(client.transport.ended, None)
 
     def stop_reading(self, server: Server) -> Client:
@@ -347,8 +366,8 @@ class TimeoutsTests(ConnectionTestCase):
         client.transport.takes = True
         client.transport.take(10**9)
         server.turn()
-        server.wait(1)
-        self.assertTrue(client.transport.reading)
+        server.wait(int(WRITE_TIMEOUT) + 5)
+        self.assertEqual((client.transport.ended, client.transport.reading), (None, True))
         server.engine.calls[2].returns({})
         self.assertEqual(len(client.responses("GET", "GET", "GET")), 3)
 
@@ -365,6 +384,16 @@ class TimeoutsTests(ConnectionTestCase):
         self.assertEqual(self.ended, "closed")
         self.wait(5)
         self.assertEqual(self.ended, "aborted")
+
+    def test_lingering_from_a_pause(self) -> None:
+        """A client that was not read from is read from again, so that its end of the connection is seen."""
+        server = Server(http_pipelined=1)
+        server.route("GET", "a")
+        client = server.connect()
+        client.send(GET * 3)
+        self.assertFalse(client.transport.reading)
+        server.engine.calls[0].returns({"status_code": 101})
+        self.assertEqual((client.transport.ended, client.transport.reading), ("half-closed", True))
 
     def test_lingering(self) -> None:
         """A client that is still sending can read the answer; then the connection is cut."""
@@ -420,6 +449,7 @@ class LeakTests(ConnectionTestCase):
         gc.disable()
         self.addCleanup(gc.enable)
         before = self.count()
+        open_writers: list[WorkerEnd] = []
         for _ in range(3):
             self.client.send(GET)
             self.calls.pop().returns({})
@@ -428,11 +458,25 @@ class LeakTests(ConnectionTestCase):
             self.client.send(b"POST /a HTTP/1.1\r\ncontent-length: 1\r\n\r\n1")
             self.server.end_of("request_body")
             self.calls.pop().returns({})
+            for _ in range(2):
+                self.client.send(GET)
+                writer = self.server.end_of("response")
+                writer.binary(b"a")
+                writer.close()
+                self.calls.clear()
             self.client.send(GET)
-            self.server.end_of("response").binary(b"a")
+            open_writers.append(self.server.end_of("response"))
+            open_writers[-1].text(type="set_status", status_code=201)
+            self.calls.pop().returns({})
+            self.client.send(b"HEAD /a HTTP/1.1\r\n\r\n")
+            open_writers.append(self.server.end_of("response"))
+            open_writers[-1].binary(b"a")
             self.calls.clear()
             self.client.send(b"GET /none HTTP/1.1\r\n\r\n")
         self.client.lost()
+        self.assertEqual(self.count() - before, 3)  # a worker that still writes knows what it writes to
+        for writer in open_writers:
+            writer.close()
         self.assertEqual(self.count() - before, 0)
         self.assertTrue(self.server.is_empty())
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
 
 from msgspec import Raw
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
+from iii.core.channels import Channel
 from iii.core.errors import FunctionNotFound
 from tests.modules.http.fakes import Client, Server
 
@@ -20,6 +22,11 @@ def capture(case: SynchronousTestCase) -> list[dict[str, object]]:
     globalLogPublisher.addObserver(events.append)
     case.addCleanup(globalLogPublisher.removeObserver, events.append)
     return events
+
+
+def count_channels() -> int:
+    """How many channels there are in memory."""
+    return sum(isinstance(each, Channel) for each in gc.get_objects())
 
 
 class ExchangeTestCase(SynchronousTestCase):
@@ -189,13 +196,18 @@ class RequestBodyTests(ExchangeTestCase):
 
     def test_never_read(self) -> None:
         """A body that the function does not read is dropped when it has answered, and the connection goes on."""
+        gc.collect()
+        before = count_channels()
         self.server.route("POST", "a")
         self.client.send(b"POST /a HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n" + b"1\r\nx\r\n")
         for _ in range(70):
             self.client.send(b"1\r\nx\r\n")
         self.assertFalse(self.client.transport.reading)
         self.server.call.returns({"body": "early"})
+        for _ in range(200):
+            self.client.send(b"1\r\nx\r\n")
         self.assertTrue(self.client.transport.reading)
+        self.assertEqual(count_channels(), before)
         self.client.send(b"1\r\nx\r\n0\r\n\r\n")
         self.client.request("GET", "/none")
         self.assertEqual([each.status for each in self.client.responses("POST", "GET")], [200, 404])
@@ -260,7 +272,15 @@ class ContinueTests(ExchangeTestCase):
         self.assertEqual(self.client.raw, b"HTTP/1.1 100 Continue\r\n\r\n")
         self.client.send(b"abc")
         self.server.call.returns({"body": 1})
-        self.assertEqual(self.client.response("POST").json, 1)
+        self.assertEqual((self.client.response("POST").json, self.client.transport.ended), (1, None))
+
+    def test_body_with_the_head(self) -> None:
+        """A client that did not wait is not told anything."""
+        self.server.route("POST", "a")
+        self.client.request("POST", "/a", b"abc", expect="100-continue")
+        self.server.call.returns({"body": 1})
+        self.assertTrue(self.client.raw.startswith(b"HTTP/1.1 200 "))
+        self.assertEqual(self.client.transport.ended, None)
 
     def test_no_continue(self) -> None:
         """An answer instead ends the connection: nobody can know whether the body will still come."""
@@ -326,6 +346,14 @@ class AnswersTests(ExchangeTestCase):
                 (first.status, first.body, first["content-length"], first["etag"]), (status, b"", None, '"1"')
             )
             self.assertEqual(second.status, 404)
+
+    def test_no_body_with_length(self) -> None:
+        """A 304 may tell the length of what it stands for; a 204 stands for nothing."""
+        for status, length in ((204, None), (304, "9")):
+            self.setUp()
+            self.get()
+            self.server.call.returns({"status_code": status, "headers": {"content-length": "9"}})
+            self.assertEqual(self.client.response()["content-length"], length)
 
     def test_informational(self) -> None:
         """100 and 102 to 199 cannot be sent: an empty 500, and the connection ends."""

@@ -390,6 +390,13 @@ class RecallTests(SynchronousTestCase):
         self.assertEqual([(each.method, each.path, each.query) for each in recorder.requests],
                          [("GET", "/a", "b"), ("PUT", "/c", "")])  # fmt: skip
 
+    def test_head_in_a_head(self) -> None:
+        """What looks like the head before, in the middle of another one, is a part of that."""
+        head = b"GET /a HTTP/1.1\r\nhost: x\r\n\r\n"
+        recorder = Recorder().feed(head, b"GET /b HTTP/1.1\r\na: ", head)
+        self.assertEqual([each.path for each in recorder.requests], ["/a", "/b"])
+        self.assertEqual(recorder.requests[1].headers, {"a": "GET /a HTTP/1.1", "host": "x"})
+
     def test_other_version(self) -> None:
         """The same lines mean another thing in HTTP/1.0."""
         recorder = read(b"GET /a HTTP/1.1\r\nhost: x\r\n\r\nGET /a HTTP/1.0\r\nhost: x\r\n\r\n")

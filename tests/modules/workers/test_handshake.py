@@ -76,6 +76,10 @@ class TokenTests(SynchronousTestCase):
         check_token({"authorization": "Bearer s3cret"}, "s3cret")
         check_token({"authorization": "bearer s3cret"}, "s3cret")
 
+    def test_not_ascii(self) -> None:
+        """A header's bytes, of which Autobahn makes a character each, are UTF-8."""
+        check_token({"authorization": "Bearer " + "schlüssel".encode().decode("latin-1")}, "schlüssel")
+
     def test_wrong(self) -> None:
         """Anything else is refused."""
         for given in ("", "Bearer", "Bearer wrong", "Basic s3cret", "s3cret", "Bearer s3cret x", "Bearer ü"):

@@ -1,0 +1,40 @@
+"""Warnings about one peer that do not fill the log, whatever the peer does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from iii.core.shown import shown
+
+INTERVAL = 1.0
+"""Seconds between two warnings about one peer."""
+
+
+class Complaints:
+    """Passes on at most one warning in an interval; the next one says how many were left out before it."""
+
+    def __init__(self, log: Logger, clock: IReactorTime) -> None:
+        self._log, self._clock = log, clock
+        self._next = float("-inf")
+        self._left_out = 0
+
+    def warn(self, format: str, **values: Any) -> None:
+        """
+        Warn, or count the warning.
+
+        @param format: As for L{Logger.warn}.
+        @param values: What stands in its braces; texts are made harmless here.
+        """
+        now = self._clock.seconds()
+        if now < self._next:
+            self._left_out += 1
+            return
+        self._next = now + INTERVAL
+        if self._left_out:
+            format += " (and {left_out} more warnings before it)"
+        harmless = {name: shown(value) if isinstance(value, str) else value for name, value in values.items()}
+        self._log.warn(format, left_out=self._left_out, **harmless)
+        self._left_out = 0

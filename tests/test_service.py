@@ -1,0 +1,183 @@
+"""Tests for L{iii.service}: the tree of services, without and with real sockets."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from pathlib import Path
+
+import treq
+from twisted.internet import reactor
+from twisted.internet.task import Clock, deferLater
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.web.client import Agent
+
+from iii.config import from_text
+from iii.config.modules import MODULES
+from iii.lifecycle import EngineServices
+from iii.options import Options
+from iii.service import BUILDERS, build, makeService, notes
+from tests.certificates import chained
+from tests.worker import Worker, connect
+
+LISTENERS = (
+    "workers: [{name: http#b}, {name: iii-worker-manager}, {name: iii-engine-functions}, {name: iii-worker-manager}]"
+)
+
+
+class TreeTests(SynchronousTestCase):
+    def build(self, text: str) -> EngineServices:
+        return build(from_text(text, "c.yaml", {}), Clock(), foreground=True)  # type: ignore[arg-type]
+
+    def names(self, text: str) -> list[str]:
+        return [service.name for service in self.build(text)]
+
+    def test_order(self) -> None:
+        """The API starts first; what work comes in through starts last, workers before HTTP."""
+        self.assertEqual(
+            self.names(LISTENERS),
+            ["api", "iii-engine-functions", "iii-worker-manager", "iii-worker-manager#1", "http#b"],
+        )
+
+    def test_no_api(self) -> None:
+        """The API can be switched off."""
+        self.assertNotIn("api", self.names("engine: {api: {enabled: false}}"))
+
+    def test_introspection(self) -> None:
+        """The engine knows its modules under the names of their entries."""
+        tree = self.build(LISTENERS)
+        modules = tree._engine.modules
+        self.assertEqual([module.id for module in modules], [service.name for service in tree][1:])
+        self.assertEqual(modules[-1].name, "iii-http")
+
+    def test_available(self) -> None:
+        """What the configuration says to be available is what can be built."""
+        self.assertEqual(set(BUILDERS), {module.name for module in MODULES.values() if module.available})
+
+
+class NotesTests(SynchronousTestCase):
+    def notes(self, text: str) -> list[str]:
+        return notes(from_text(text, "/etc/c.yaml", {}))
+
+    def test_running(self) -> None:
+        """The start says which file it has read, what runs, and what it leaves out."""
+        running, missing = self.notes("workers: [{name: http}, {name: iii-cron}]")
+        self.assertEqual(running, "configured by /etc/c.yaml: running http, iii-worker-manager, iii-engine-functions")
+        self.assertTrue(missing.startswith("not available in this version yet: iii-cron, "), missing)
+
+    def test_warnings(self) -> None:
+        """What is accepted and has no effect is said with its line."""
+        (warning,) = self.notes("workers:\n- name: http\n- name: iii-engine-functions\n  config: {x: 1}")[2:]
+        self.assertTrue(warning.startswith("/etc/c.yaml:4: iii-engine-functions: config.x: unknown key"), warning)
+
+
+class RefusalTests(SynchronousTestCase):
+    def make(self, text: str) -> str:
+        path = self.mktemp()
+        Path(path).write_text(text)
+        options = Options()
+        options.parseOptions(["-c", path])
+        return str(self.assertRaises(SystemExit, makeService, options).code).replace(path, "c.yaml")
+
+    def test_refused(self) -> None:
+        """Everything that is wrong is said at once, each with file, line and key."""
+        said = self.make(
+            "engine: {prot: 1}\n"
+            "workers:\n- name: iii-worker-manager\n  config:\n    rbac: {auth_function_id: a}\n    port: x\n"
+            "- name: http\n  config: {middleware: [{function_id: m}]}\n"
+        )
+        self.assertEqual(
+            [re.split(r"\. Known|;", line)[0] for line in said.removeprefix("iii: ").splitlines()],
+            [
+                "c.yaml:1: engine.prot: unknown key",
+                "c.yaml:5: iii-worker-manager: config.rbac: is not available yet",
+                "c.yaml:6: iii-worker-manager: config.port: expected an integer from 0 to 65535, got text",
+                "c.yaml:8: http: config.middleware: is not available yet",
+            ],
+        )
+
+
+class SocketTests(TestCase):
+    timeout = 20
+
+    def setUp(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):  # the tree takes them
+            self.addCleanup(signal.signal, number, signal.getsignal(number))
+
+    def start(self, text: str) -> EngineServices:
+        settings = from_text(text, os.path.abspath("c.yaml"), {})
+        tree = build(settings, reactor, foreground=True)  # type: ignore[arg-type]
+        tree.startService()
+        self.addCleanup(lambda: None if tree._engine.stopping else tree.stopService())
+        return tree
+
+    async def connect(self, port: int, root: bytes | None = None) -> Worker:
+        worker = await connect(reactor, port, root)
+        self.addCleanup(worker.close)
+        return worker
+
+    async def test_two_listeners(self) -> None:
+        """A worker at one listener calls a function of a worker at another one: they share one engine."""
+        tree = self.start(
+            "engine: {api: {enabled: false}}\n"
+            "workers: [{name: iii-worker-manager, config: {port: 0}}, {name: iii-worker-manager, config: {port: 0}}]"
+        )
+        ports = [tree.getServiceNamed(f"iii-worker-manager{suffix}").port for suffix in ("", "#1")]
+        first, second = [await self.connect(port) for port in ports]
+        await first.serve("first")
+        await second.serve("second")
+        self.assertEqual(await first.call("second", 1), {"by": "second", "got": 1})
+        self.assertEqual(await second.call("first", 2), {"by": "first", "got": 2})
+
+    async def test_whole_tree(self) -> None:
+        """HTTP reaches the worker; the API tells who listens, also while stopping waits for an answer."""
+        tree = self.start(
+            "engine: {api: {port: 0}, drain_timeout_ms: 5000}\n"
+            "workers: [{name: iii-worker-manager, config: {port: 0}}, {name: http, config: {port: 0}}]"
+        )
+        worker = await self.connect(tree.getServiceNamed("iii-worker-manager").port)
+        await worker.serve("f")
+        config = {"api_path": "f", "http_method": "GET"}
+        trigger = {"type": "registertrigger", "id": "t", "trigger_type": "http", "function_id": "f", "config": config}
+        worker.sendMessage(json.dumps(trigger).encode())
+        await worker.call("engine::workers::list", {})  # so the trigger is there
+        agent = Agent(reactor)  # without a pool, so that no connection outlives the request
+        http, api = tree.getServiceNamed("http").port, tree.getServiceNamed("api").port
+        response = await treq.get(f"http://127.0.0.1:{http}/f", agent=agent)
+        self.assertEqual(response.code, 200)
+        await response.content()
+        response = await treq.get(f"http://127.0.0.1:{api}/readyz", agent=agent)
+        self.assertEqual(
+            await response.json(),
+            {"status": "ready", "parts": {"engine": True, "iii-worker-manager": True, "http": True}},
+        )
+        worker.held = []
+        answer = treq.get(f"http://127.0.0.1:{http}/f", agent=agent)
+        while not worker.held:
+            await deferLater(reactor, 0.01)
+        stopped = tree.stopService()
+        response = await treq.get(f"http://127.0.0.1:{api}/readyz", agent=agent)
+        self.assertEqual(response.code, 503)
+        self.assertEqual(
+            (await response.json())["parts"], {"engine": False, "iii-worker-manager": False, "http": False}
+        )
+        worker.answer(worker.held[0])
+        response = await answer
+        self.assertEqual(response.code, 200)
+        await response.content()
+        await stopped
+
+    async def test_tls(self) -> None:
+        """Workers connect by TLS where the file says so, and frames of all sizes pass."""
+        certificate, key, root = chained(self.mktemp())
+        tree = self.start(
+            f"engine: {{api: {{enabled: false}}, tls: {{certificate: '{certificate}', key: '{key}'}}}}\n"
+            "workers: [{name: iii-worker-manager, config: {port: 0}}]"
+        )
+        port = tree.getServiceNamed("iii-worker-manager").port
+        caller, callee = await self.connect(port, root), await self.connect(port, root)
+        await callee.serve("f")
+        for size in (0, 1000, 100_000, 900_000):
+            self.assertEqual(await caller.call("f", "x" * size), {"by": "f", "got": "x" * size})
