@@ -157,7 +157,7 @@ class Channels:
         self._promised: dict[str, Callable[[Channel], None]] = {}
         self._made_by: dict[str, dict[str, Channel]] = {}
         self._made = 0
-        self._secret = urandom(32)
+        self._keyed = blake2b(digest_size=16, key=urandom(32))
 
     def __len__(self) -> int:
         return len(self._channels) + len(self._promised)
@@ -216,7 +216,9 @@ class Channels:
 
     def key(self, channel_id: str) -> str:
         """The key of a channel, in the form of a UUID.  Ids that differ in the first digit only have the same one."""
-        return as_uuid(blake2b(channel_id[1:].encode(), digest_size=16, key=self._secret).hexdigest())
+        keyed = self._keyed.copy()
+        keyed.update(channel_id[1:].encode())
+        return as_uuid(keyed.hexdigest())
 
     def ref(self, channel: Channel, direction: Direction) -> dict[str, str]:
         """What travels inside payloads and makes SDKs open an end (spec/worker-protocol.md, 13)."""

@@ -107,7 +107,7 @@ class HttpConnection(Protocol):
         """What came is no request, or not the rest of one."""
         exchange = self._current
         if exchange is None:
-            exchange = Exchange(self._site, self, Request("", "", Headers({})))
+            exchange = Exchange(self._site, self, Request("", "", "", Headers({})))
             self._exchanges.append(exchange)
         exchange.refuse(status)
         if not exchange.complete:

@@ -28,10 +28,12 @@ _END = b"\r\n\r\n"
 _ONCE = (b"host", b"content-length", b"transfer-encoding")
 _bare_lf = re.compile(rb"(?<!\r)\n").search
 _is_token = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
-_usual_line = re.compile(rb"(GET|POST|PUT|DELETE|PATCH|HEAD|OPTIONS) (/[!-~]*) HTTP/1\.1").fullmatch
+_METHODS = {method.encode(): method for method in ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS")}
+_usual_line = re.compile(
+    rb"(%b) (/[!-\"$->@-~]*)(?:\?([!-\"$-~]*))? HTTP/1\.1\r\n" % b"|".join(_METHODS)  # in the path neither # nor ?
+).match
 _says_close = re.compile(rb"^connection:[^\r\n]*\bclose\b", re.IGNORECASE | re.MULTILINE).search
 _upgrade_lines = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
-_NONE = Request("", "", Headers({}))
 _absolute_form = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^/?]*)(.*)").fullmatch
 
 
@@ -79,8 +81,7 @@ class RequestReader:
         self.held = self.in_body = False
         self.started = 0
         self._stopped = self._busy = self._refused = self._complete = False
-        self._last = _NONE
-        self._last_head = b""  # of the last request, if that can be recalled
+        self._headers: Headers | None = None  # of the last request, if they can be recalled
         self._partial = bytearray()  # the beginning of a head
         self._rest = b""  # what came while held
         self._left = 0  # bytes of the body; of a chunked one, what may come without any of it
@@ -145,31 +146,28 @@ class RequestReader:
 
     def _recall(self, data: bytes, position: int) -> int:
         """
-        Take a request that has come whole, with the same head as the one before, or at least the same header lines.
+        Take a request that has come whole, with the header lines of the one before.
 
         @return: Where what follows begins; 0, if it is no such request.
         """
-        head = self._last_head
-        if not head or self._partial:
+        headers = self._known
+        if headers is None or self._partial:
             return 0
-        request = self._last
-        headers = request.headers
-        if data.startswith(head, position):
-            start = position + len(head)
-        else:
-            line_end = data.find(b"\r\n", position)
-            start = line_end + 2 + len(headers.raw)
-            if not data.startswith(headers.raw, line_end + 2) or start - position > self._limits.http_head_bytes:
-                return 0
-            line = _usual_line(data, position, line_end)
-            if line is None:
-                return 0
-            request = Request(line[1].decode(), line[2].decode(), headers)
+        line_end = data.find(b"\r\n", position)
+        start = line_end + 2 + len(headers.raw)
         end = start + headers.length
-        if end > len(data):
+        if (
+            not data.startswith(headers.raw, line_end + 2)
+            or end > len(data)
+            or line_end - position > RECALLED_BYTES
+            or start - position > self._limits.http_head_bytes
+        ):
+            return 0
+        usual = _read_usual_line(data[position:line_end])
+        if usual is None:
             return 0
         self.started += 1
-        self._receiver.begin(request, data[start:end])
+        self._receiver.begin(Request(*usual, headers), data[start:end])
         return end
 
     def _take_head(self, data: bytes, position: int) -> int:
@@ -201,8 +199,7 @@ class RequestReader:
         request = self._parse(head)
         headers = request.headers
         usual = headers.keep_alive and not (headers.chunked or headers.http10 or headers.expects_continue)
-        self._last = request
-        self._last_head = head if usual and headers.raw and len(head) <= RECALLED_BYTES else b""
+        self._headers = headers if usual and 0 < len(headers.raw) <= RECALLED_BYTES else None
         return self._start(request, data, position)
 
     def _check_partial(self, known: int) -> None:
@@ -256,7 +253,8 @@ class RequestReader:
         if http10 and _says_close(raw):  # llhttp goes by keep-alive if both are there
             self._keep_alive = False
         headers = Headers(values, raw, http10=http10, keep_alive=self._keep_alive)
-        return Request(self._parser.get_method().decode(), target, headers)
+        path, _, query = target.partition("#")[0].partition("?")
+        return Request(self._parser.get_method().decode(), path, query, headers)
 
     def _parse_without_upgrade(self, head: bytes) -> Request:
         """

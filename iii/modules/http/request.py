@@ -67,11 +67,8 @@ class Request:
 
     __slots__ = ("headers", "method", "path", "query")
 
-    def __init__(self, method: str, target: str, headers: Headers) -> None:
-        if "#" in target:
-            target = target.partition("#")[0]
-        self.method, self.headers = method, headers
-        self.path, _, self.query = target.partition("?")
+    def __init__(self, method: str, path: str, query: str, headers: Headers) -> None:
+        self.method, self.path, self.query, self.headers = method, path, query, headers
 
 
 class _Lowered(dict[bytes, str]):
