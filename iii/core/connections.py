@@ -17,28 +17,24 @@ from iii.core.errors import (
     BlankWorkerNamespace,
     ChannelSendFailed,
     EngineError,
-    EnqueueFailed,
-    InvalidNamespace,
     InvocationIdReused,
     InvocationStopped,
     MalformedMessage,
     MalformedResult,
-    NoQueueProvider,
     PayloadTooLarge,
     WorkerOverloaded,
 )
 from iii.core.ids import new_id, next_id
-from iii.core.invocations import Call, discard, error_body
+from iii.core.invocations import Call, error_body
+from iii.core.made_calls import MadeCalls
 from iii.core.reattach import ANSWER_TIMEOUT
 from iii.core.registrations import Registrations
-from iii.core.tracing import passed_on, with_function
 from iii.interfaces import IConnection
 from iii.wire.messages import (
     ABSENT,
     DEFAULT_NAMESPACE,
     NULL,
     TELEMETRY_PREFIXES,
-    Enqueue,
     ErrorBody,
     InvocationResult,
     InvokeFunction,
@@ -50,10 +46,10 @@ from iii.wire.messages import (
     TriggerRegistrationResult,
     Undecodable,
     WorkerRegistered,
+    canonical_uuid,
     decode,
     encode,
     is_null,
-    with_member,
 )
 
 if TYPE_CHECKING:
@@ -70,8 +66,7 @@ class Connection:
     @ivar id: Of this connection; a worker that reconnects gets a new one.
     @ivar announcement: What the worker said about itself, once it has (C{engine::workers::register}).
     @ivar pending: Calls that this worker is to answer, by the id that it knows them by.
-    @ivar made: Calls that this worker made and waits for, by its own ids.
-    @ivar missed: Answers to its calls that came after it had broken off.
+    @ivar made: Calls that this worker made.
     @ivar suspect: Another connection took one of its functions, and it has not answered a ping since: perhaps the
         socket of a worker that is gone.
     @ivar accepts_bytes: The largest message that its SDK takes.
@@ -85,16 +80,11 @@ class Connection:
         self.edge, self.connected_at = edge, engine.clock.seconds()
         self.announcement: Announcement | None = None
         self.pending: dict[str, Call] = {}
-        self.made: dict[str, Call] = {}
-        self.missed: list[bytes] = []
-        self._missed_bytes = 0
+        self.made = MadeCalls(engine, self)
         self.suspect = self.closed = False
         self.accepts_bytes = 64 * MiB
         self._engine = engine
         self.registrations = Registrations(engine, self)
-        self._held_calls: list[InvokeFunction] = []
-        self._held_bytes = 0
-        self._caller_member = b'"_caller_worker_id":"' + self.id.encode() + b'"}'
         self._grace = engine.clock.callLater(engine.namespace_grace, self._grace_over)
         edge.send(encode(WorkerRegistered(self.id, self.token)))
 
@@ -133,9 +123,7 @@ class Connection:
         except Undecodable as error:
             self._undecodable(frame, error)
         except UnicodeDecodeError as error:
-            self.log.warn(
-                "worker {worker} sent a binary frame that is no message: {error}", worker=self.label, error=error
-            )
+            self._complain("worker {worker} sent a binary frame that is no message: {error}", error=str(error))
             self._engine.counters.malformed_frames += 1
         else:
             try:
@@ -150,7 +138,7 @@ class Connection:
         if not frame.strip():
             return
         self._engine.counters.malformed_frames += 1
-        self.log.warn("worker {worker} sent a frame that is no message: {error}", worker=self.label, error=error.detail)
+        self._complain("worker {worker} sent a frame that is no message: {error}", error=error.detail)
         if error.invocation_id is None:
             return
         if error.type == "invocationresult":
@@ -159,122 +147,26 @@ class Connection:
                 self._engine.deadlines.remove(call)
                 call.fail(MalformedResult(error.detail))
         elif error.type == "invokefunction":
-            self._reply(error.invocation_id, "", error_body(MalformedMessage(error.detail)))
+            self.reply(error.invocation_id, "", error_body(MalformedMessage(error.detail)))
 
-    def _reply(
+    def reply(
         self, invocation_id: str, function_id: str, error: ErrorBody, asked: InvokeFunction | None = None
     ) -> None:
         """Answer a call that was not made."""
         traceparent, baggage = (asked.traceparent, asked.baggage) if asked else (None, None)
         self.edge.send(encode(InvocationResult(invocation_id, function_id, ABSENT, error, traceparent, baggage)))
 
+    def _invoke(self, message: InvokeFunction) -> None:
+        self.made.invoke(message)
+
+    def _complain(self, text: str, **values: str) -> None:
+        self.registrations.complaints.warn(text, worker=self.label, **values)
+
     def _nothing(self, message: Message) -> None:
         """Accepted without effect."""
 
     def _ping(self, message: Ping) -> None:
         self.edge.send(encode(Pong()))
-
-    # Calls that the worker makes.
-
-    def _invoke(self, message: InvokeFunction) -> None:
-        namespace = message.namespace
-        if namespace is None:
-            namespace = DEFAULT_NAMESPACE
-        elif not namespace.strip():
-            if message.invocation_id is not None:
-                self._reply(message.invocation_id, message.function_id, error_body(InvalidNamespace()))
-            return
-        if type(message.action) is Enqueue:
-            self._enqueue(message, namespace, message.action.queue)
-            return
-        engine, function_id = self._engine, message.function_id
-        function = engine.functions.find(namespace, function_id)
-        if function is None and self.registrations.holds(function_id) and self._hold(message):
-            return
-        call = self._call(message)
-        data = with_member(message.data, self._caller_member) if message.data else NULL
-        if message.traceparent or message.baggage:
-            traceparent, baggage = passed_on(message.traceparent, message.baggage, function_id)
-        else:
-            traceparent = baggage = None
-        metadata = ABSENT if is_null(message.metadata) else message.metadata
-        engine.route(call, function, namespace, data, metadata, traceparent, baggage, self)
-
-    def _call(self, message: InvokeFunction) -> Call:
-        """Note a call; its outcome is sent to the worker if it wants one."""
-        timeout = self._engine.call_timeout
-        if message.invocation_id is None or message.action is not None and type(message.action) is not Enqueue:
-            return Call(message.function_id, discard, timeout)
-        invocation_id = message.invocation_id
-        call = Call(message.function_id, self._answer, timeout, invocation_id, message.traceparent, message.baggage)
-        earlier = self.made.get(invocation_id)
-        if earlier is not None:
-            earlier.fail(InvocationIdReused(invocation_id))
-        self.made[invocation_id] = call
-        return call
-
-    def _answer(self, call: Call, result: Raw, error: ErrorBody | None) -> None:
-        """Send the outcome of a call to the worker, which made it."""
-        invocation_id = call.invocation_id
-        assert invocation_id is not None
-        if self.made.get(invocation_id) is call:
-            del self.made[invocation_id]
-        if error is not None:
-            result = ABSENT
-        frame = encode(InvocationResult(invocation_id, call.function_id, result, error, call.traceparent, call.baggage))
-        if len(frame) > self.accepts_bytes:
-            self._engine.counters.payloads_too_large += 1
-            error = error_body(PayloadTooLarge(len(frame), self.accepts_bytes))
-            frame = encode(InvocationResult(invocation_id, call.function_id, ABSENT, error))
-        if self.closed:
-            self._miss(frame)
-        else:
-            self.edge.send(frame)
-
-    def _miss(self, frame: bytes) -> None:
-        """Keep an answer for when the worker comes back, as much as may wait to be sent to a peer."""
-        self._missed_bytes += len(frame)
-        if self._missed_bytes <= self._engine.limits.outbox_bytes:
-            self.missed.append(frame)
-        else:
-            self._engine.counters.answers_lost += 1
-
-    def _hold(self, message: InvokeFunction) -> bool:
-        """
-        Keep a call for a function of the worker's own until its registrations apply: the Node SDK sends what it queued
-        while it was offline before it announces itself.  C{False} at the limit.
-        """
-        limits, size = self._engine.limits, len(message.data) + len(message.metadata)
-        if len(self._held_calls) >= limits.held_registrations or self._held_bytes + size > limits.outbox_bytes:
-            return False
-        self._held_calls.append(message)
-        self._held_bytes += size
-        return True
-
-    def _enqueue(self, message: InvokeFunction, namespace: str, queue: str) -> None:
-        """Hand a call to the queue provider and answer with the receipt (spec/worker-protocol.md, 7.3)."""
-        receipt = new_id()
-        payload: dict[str, Any] = {
-            "queue": queue,
-            "function_id": message.function_id,
-            "data": message.data or NULL,
-            "messageReceiptId": receipt,
-            "traceparent": message.traceparent,
-            "baggage": with_function(message.baggage, message.function_id),
-        }
-        if namespace != DEFAULT_NAMESPACE:
-            payload["namespace"] = namespace
-        waiting = self._call(message)
-
-        def enqueued(_: Call, result: Raw, error: ErrorBody | None) -> None:
-            if error is None:
-                waiting.finish(Raw(encode({"messageReceiptId": receipt})), None)
-            elif error.code == "function_not_found":
-                waiting.fail(NoQueueProvider(error.message))
-            else:
-                waiting.fail(EnqueueFailed(error.code, error.message))
-
-        self._engine.invoke("engine::queue::enqueue", Raw(encode(payload)), enqueued)
 
     # Calls that the worker receives.
 
@@ -314,13 +206,20 @@ class Connection:
         edge.send(frame)
 
     def _result(self, message: InvocationResult) -> None:
-        call = self.pending.pop(message.invocation_id, None)
+        call = self.pending.pop(message.invocation_id, None) or self._asked_otherwise(message.invocation_id)
         if call is None:
             self._engine.counters.late_answers += 1
             return
         self._engine.deadlines.remove(call)
         result = message.result
         call.finish(ABSENT if is_null(result) else result, message.error)
+
+    def _asked_otherwise(self, invocation_id: str) -> Call | None:
+        """Find the call of an answer whose id may be written in another way (spec, 3)."""
+        try:
+            return self.pending.pop(canonical_uuid(invocation_id), None)
+        except ValueError:
+            return None
 
     def expire(self, call: Call, error: EngineError) -> None:
         """A call's time is over; a late answer will be dropped."""
@@ -353,9 +252,8 @@ class Connection:
             raise BlankWorkerNamespace(announcement.name or "", declared)
         namespace = self.namespace or declared or DEFAULT_NAMESPACE
         if declared is not None and declared != namespace:
-            self.log.warn(
+            self._complain(
                 "worker {worker} stays in namespace {namespace}; it announced {declared} too late",
-                worker=self.label,
                 namespace=namespace,
                 declared=declared,
             )
@@ -379,16 +277,14 @@ class Connection:
         self.registrations.answered(message)
 
     def _grace_over(self) -> None:
-        self.log.warn("worker {worker} announced no namespace in time; it is in `default` now", worker=self.label)
+        self._complain("worker {worker} announced no namespace in time; it is in `default` now")
         self._open_gate(DEFAULT_NAMESPACE)
 
     def _open_gate(self, namespace: str) -> None:
         if self._grace.active():
             self._grace.cancel()
         self.registrations.open(namespace)
-        held, self._held_calls = self._held_calls, []
-        for call in held:
-            self._invoke(call)
+        self.made.release_held()
 
     # The end.
 
@@ -399,11 +295,7 @@ class Connection:
         if previous is None or previous is self:
             return
         if message.reattach_token != previous.token:
-            self.log.warn(
-                "worker {worker} named {id} as its former connection without its token",
-                worker=self.label,
-                id=previous.id,
-            )
+            self._complain("worker {worker} named {id} as its former connection without its token", id=previous.id)
             return
         previous.edge.abort()
         previous.lost()
@@ -423,12 +315,7 @@ class Connection:
             call.callee = self
             call.cut = self._engine.deadlines.shorten(call, ANSWER_TIMEOUT)
         previous.pending = {}
-        for invocation_id, call in previous.made.items():
-            call.complete = self._answer
-            self.made.setdefault(invocation_id, call)
-        previous.made = {}
-        for frame in previous.missed:
-            self.edge.send(frame)
+        self.made.take_over(previous.made)
 
     def left(self) -> None:
         """The worker has closed its connection in order: remove what still belongs to it, and nothing else."""
@@ -449,7 +336,6 @@ class Connection:
         engine = self._engine
         if self._grace.active():
             self._grace.cancel()
-        self._held_calls.clear()
         del engine.connections[self.id]
         self.registrations.drop()
         for observer in engine.on_disconnected:
@@ -457,9 +343,7 @@ class Connection:
 
     def give_up(self) -> None:
         """The worker does not come back: nobody will answer its calls, nor wait for them."""
-        for call in self.made.values():
-            call.cancel()
-        self.made.clear()
+        self.made.give_up()
         pending, self.pending = self.pending, {}
         for call in pending.values():
             self._engine.deadlines.remove(call)

@@ -78,7 +78,11 @@ class InvokeFunction(Message, tag="invokefunction"):
 
 
 class InvocationResult(Message, tag="invocationresult"):
-    """The outcome of a call, in both directions (4 and 7.2)."""
+    """
+    The outcome of a call, in both directions (4 and 7.2).
+
+    @ivar invocation_id: From a worker as it wrote it; nearly always as it was asked.
+    """
 
     invocation_id: str
     function_id: str = ""
@@ -227,7 +231,7 @@ def decode(frame: bytes) -> Message:
         message: Message = _decode(frame)
         if nested_deeper(frame, MAX_DEPTH):
             raise Undecodable(f"nested deeper than {MAX_DEPTH} levels", *_salvage(frame))
-        if isinstance(message, InvokeFunction | InvocationResult) and message.invocation_id is not None:
+        if type(message) is InvokeFunction and message.invocation_id is not None:
             message.invocation_id = canonical_uuid(message.invocation_id)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise Undecodable(str(error), *_salvage(frame)) from error

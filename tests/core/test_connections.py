@@ -193,6 +193,15 @@ class AnswerTests(CallerAndCallee):
             self.callee.answer(invocation, result=invocation["data"])
         self.assertEqual((self.caller.outcome(ID), other.outcome(ID)), (1, 2))
 
+    def test_id_written_otherwise(self) -> None:
+        """An answer counts in whatever form it writes the call's UUID; what is no UUID is nobody's answer."""
+        for write in (str.upper, lambda each: each.replace("-", ""), lambda each: "{" + each + "}"):
+            call = self.caller.call("f")
+            self.callee.send("invocationresult", invocation_id=write(call), function_id="f", result=1)
+            self.assertEqual(self.caller.outcome(call), 1)
+        self.callee.send("invocationresult", invocation_id="inv-1", function_id="f", result=1)
+        self.assertEqual(self.engine.counters.late_answers, 1)
+
     def test_timeout(self) -> None:
         """A call that is not answered in time ends, and a late answer is dropped."""
         call = self.caller.call("f")
