@@ -150,24 +150,21 @@ class RequestReader:
 
         @return: Where what follows begins; 0, if it is no such request.
         """
-        headers = self._known
+        headers = self._headers
         if headers is None or self._partial:
             return 0
-        line_end = data.find(b"\r\n", position)
-        start = line_end + 2 + len(headers.raw)
+        line = _usual_line(data, position)
+        if line is None:
+            return 0
+        lines = line.end()
+        start = lines + len(headers.raw)
         end = start + headers.length
-        if (
-            not data.startswith(headers.raw, line_end + 2)
-            or end > len(data)
-            or line_end - position > RECALLED_BYTES
-            or start - position > self._limits.http_head_bytes
-        ):
+        too_large = start - position > self._limits.http_head_bytes
+        if end > len(data) or too_large or not data.startswith(headers.raw, lines):
             return 0
-        usual = _read_usual_line(data[position:line_end])
-        if usual is None:
-            return 0
+        method, path, query = line.groups(b"")
         self.started += 1
-        self._receiver.begin(Request(*usual, headers), data[start:end])
+        self._receiver.begin(Request(_METHODS[method], path.decode(), query.decode(), headers), data[start:end])
         return end
 
     def _take_head(self, data: bytes, position: int) -> int:
