@@ -68,7 +68,7 @@ class Call:
         self.invocation_id, self.traceparent, self.baggage = invocation_id, traceparent, baggage
         self.callee: Connection | None = None
         self.wire_id = ""
-        self.deadline, self.cut = 0.0, False
+        self.cut = False
         self.slot: set[Call] | None = None
 
     def finish(self, result: Raw, error: ErrorBody | None) -> None:

@@ -110,6 +110,15 @@ class Outbox:
         if self.size > self._high:
             self._filled()
 
+    def send(self, data: bytes) -> None:
+        """Like L{write}, but not at the turn's end: for a peer that gets one piece in a turn."""
+        if self._chunks or self._paused or self._closed:
+            self.write(data)
+            return
+        sent = send_now(self._transport, data)
+        if sent < len(data):
+            self._transport.write(data[sent:] if sent else data)
+
     def _filled(self) -> None:
         if self.size > self._hard:
             self._flusher.dropped(self._transport, self.size)

@@ -69,6 +69,22 @@ class OutboxTests(SynchronousTestCase):
         self.turn()
         self.assertEqual(self.transport.writes, [b"abc", b"d"])
 
+    def test_send(self) -> None:
+        """What is sent leaves at once, unless something waits: then it waits behind that."""
+        self.outbox.send(b"a")
+        self.assertEqual(self.transport.writes, [b"a"])
+        self.outbox.write(b"b")
+        self.outbox.send(b"c")
+        self.assertEqual(self.transport.writes, [b"a"])
+        self.turn()
+        self.assertEqual(self.transport.writes, [b"a", b"bc"])
+        self.outbox.pauseProducing()
+        self.outbox.send(b"d")
+        self.assertEqual(self.transport.writes, [b"a", b"bc"])
+        self.outbox.discard()
+        self.outbox.send(b"e")
+        self.assertEqual(self.transport.writes, [b"a", b"bc"])
+
     def test_waits_while_the_transport_is_full(self) -> None:
         """While the transport's buffer is full nothing is written; all of it is when that has emptied."""
         self.outbox.pauseProducing()
@@ -259,7 +275,7 @@ class SendNowTests(TestCase):
 
     async def test_closing(self) -> None:
         """On a connection that is being closed, or is gone, nothing is sent and nothing raised."""
-        server, client = await self.pair(tls=False)
+        server, _ = await self.pair(tls=False)
         server.transport.loseConnection()
         self.assertEqual(send_now(server.transport, b"x"), 0)
         await server.down

@@ -287,7 +287,7 @@ class Exchange:
             self._replies.drop()
         if answer.status < 200 or self._expects_continue:
             self.keep_alive = False  # in the second case nobody knows whether the body will come
-        self._connection.send(self, self._site.heads.complete(answer, self.request, self._keeps_alive()))
+        self._connection.send_whole(self, self._site.heads.complete(answer, self.request, self._keeps_alive()))
         self._finish()
 
     def refuse(self, status: int) -> None:
