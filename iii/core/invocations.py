@@ -55,6 +55,8 @@ class Call:
         "wire_id",
     )
 
+    deadline: float
+
     def __init__(
         self,
         function_id: str,

@@ -229,7 +229,7 @@ def decode(frame: bytes) -> Message:
     """
     try:
         message: Message = _decode(frame)
-        if nested_deeper(frame, MAX_DEPTH):
+        if len(frame) >= 2 * MAX_DEPTH and nested_deeper(frame, MAX_DEPTH):
             raise Undecodable(f"nested deeper than {MAX_DEPTH} levels", *_salvage(frame))
         if type(message) is InvokeFunction and message.invocation_id is not None:
             message.invocation_id = canonical_uuid(message.invocation_id)
