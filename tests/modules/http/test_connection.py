@@ -91,6 +91,15 @@ class PipeliningTests(ConnectionTestCase):
         self.calls[0].returns({"body": 0})
         self.assertEqual([each.json for each in self.client.responses(*["GET"] * 4)], [0, 1, 2, 3])
 
+    def test_answered_while_reading(self) -> None:
+        """Requests of one read that are answered at once leave in one write, too."""
+        writes: list[bytes] = []
+        self.patch(self.client.transport, "write", writes.append)
+        self.client.connection.dataReceived(b"GET /nowhere HTTP/1.1\r\nhost: x\r\n\r\n" * 20)
+        self.server.turn()
+        self.assertEqual(len(writes), 1)
+        self.assertEqual(writes[0].count(b" 404 "), 20)
+
     def test_one_send(self) -> None:
         """What becomes ready in one turn leaves in one write."""
         writes: list[bytes] = []
