@@ -83,6 +83,7 @@ class Connection:
         self.made = MadeCalls(engine, self)
         self.suspect = self.closed = False
         self.accepts_bytes = 64 * MiB
+        self._max_pending = engine.limits.pending_calls_per_connection
         self._engine = engine
         self.registrations = Registrations(engine, self)
         self._grace = engine.clock.callLater(engine.namespace_grace, self._grace_over)
@@ -174,12 +175,13 @@ class Connection:
         self, call: Call, data: Raw, metadata: Raw, traceparent: str | None = None, baggage: str | None = None
     ) -> None:
         """Ask this worker to carry out a call.  It is noted first: the answer may come before C{send} returns."""
-        edge, pending, limits = self.edge, self.pending, self._engine.limits
+        edge, pending = self.edge, self.pending
         if self.closed:
             call.fail(ChannelSendFailed())
             return
-        if edge.full or len(pending) >= limits.pending_calls_per_connection:
+        if edge.full or len(pending) >= self._max_pending:
             self._engine.counters.calls_refused += 1
+            self._engine.counters.hit("outbox_bytes" if edge.full else "pending_calls_per_connection")
             detail = "it does not read what is sent to it" if edge.full else f"{len(pending)} calls are unanswered"
             call.fail(WorkerOverloaded(self.label, detail))
             return

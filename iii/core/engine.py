@@ -146,6 +146,7 @@ class Engine:
     def peer_dropped(self, peer: object) -> None:
         """Count a peer that was cut off because too much waited to be sent to it."""
         self.counters.peers_dropped += 1
+        self.counters.hit("outbox_hard_bytes")
 
     def telemetry_received(self, frame: bytes) -> None:
         """Count a telemetry frame; observability, once it is there, stores it."""

@@ -115,11 +115,19 @@ class Deadlines:
         self._slots: dict[float, set[Call]] = {}
         self._order: list[float] = []
         self._timer: IDelayedCall | None = None
+        # Where the latest call was put; the next one nearly always goes there, too.
+        self._latest_timeout = self._latest_until = -1.0
+        self._latest_slot: set[Call] = set()
 
     def add(self, call: Call) -> None:
         """Start the time that a call has."""
-        call.deadline = self._clock.seconds() + call.timeout
-        self._put(call, call.timeout)
+        timeout = call.timeout
+        deadline = call.deadline = self._clock.seconds() + timeout
+        if timeout != self._latest_timeout or deadline >= self._latest_until:
+            self._latest_until, self._latest_slot = self._slot_for(deadline, timeout)
+            self._latest_timeout = timeout
+        self._latest_slot.add(call)
+        call.slot = self._latest_slot
 
     def shorten(self, call: Call, seconds: float) -> bool:
         """Give a call so much time from now on, unless it has less; C{False} if it has."""
@@ -128,20 +136,21 @@ class Deadlines:
             return False
         self.remove(call)
         call.deadline = deadline
-        self._put(call, seconds)
+        _, call.slot = self._slot_for(deadline, seconds)
+        call.slot.add(call)
         return True
 
-    def _put(self, call: Call, seconds: float) -> None:
+    def _slot_for(self, deadline: float, seconds: float) -> tuple[float, set[Call]]:
+        """Return the set of the calls that end with one of that deadline, and when they do."""
         span = self.FINEST if seconds <= 200 * self.FINEST else seconds / 200
-        until = (call.deadline // span + 1) * span
+        until = (deadline // span + 1) * span
         slot = self._slots.get(until)
         if slot is None:
             slot = self._slots[until] = set()
             heapq.heappush(self._order, until)
             if self._order[0] == until:
                 self._schedule()
-        slot.add(call)
-        call.slot = slot
+        return until, slot
 
     def remove(self, call: Call) -> None:
         """The call has ended."""

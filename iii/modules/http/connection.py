@@ -108,6 +108,8 @@ class HttpConnection(Protocol):
 
     def _refuse(self, status: int) -> None:
         """What came is no request, or not the rest of one."""
+        if status in (414, 431):
+            self._site.engine.counters.hit("http_head_bytes")
         exchange = self._current
         if exchange is None:
             exchange = Exchange(self._site, self, Request("", "", "", Headers({})))

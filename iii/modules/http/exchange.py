@@ -165,6 +165,7 @@ class Exchange:
         try:
             ids = self._channels = channels.promise(self._open_upload, self._open_replies)
         except TooManyChannels as error:
+            self._site.engine.counters.hit("channels")
             self.answer(failure(self._route, error.code, str(error)))
             return
         if self._body is None:
@@ -294,6 +295,7 @@ class Exchange:
         """Answer, unless that has been done, that the request is not taken; the connection ends with it."""
         self.keep_alive = False
         if status == 413:
+            self._site.engine.counters.hit("http_body_bytes")
             self.answer(TOO_LARGE)
         elif not self.answered:
             self._settle()

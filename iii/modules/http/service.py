@@ -41,6 +41,7 @@ class HttpFactory(ServerFactory[HttpConnection]):
         site = self._site
         if len(site.connections) >= site.limits.http_connections:
             site.engine.counters.connections_refused += 1
+            site.engine.counters.hit("http_connections")
             return None
         return HttpConnection(site)
 

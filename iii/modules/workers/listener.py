@@ -69,6 +69,7 @@ class WorkerFactory(FastWebSocketServerFactory):
     def buildProtocol(self, addr: IAddress | None) -> Any:
         if self.engine.sockets >= self.engine.limits.connections:
             self.engine.counters.connections_refused += 1
+            self.engine.counters.hit("connections")
             return None
         return super().buildProtocol(addr)
 

@@ -169,6 +169,7 @@ class ConnectionLimitTests(WorkerPortTestCase):
         self.upgraded()
         self.assertIsNone(self.factory.buildProtocol(PEER))
         self.assertEqual(self.engine.counters.connections_refused, 1)
+        self.assertEqual(self.engine.counters.limit_hits, {"connections": 1})
         client.hang_up()
         self.upgraded()
 
