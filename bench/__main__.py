@@ -13,7 +13,7 @@ from pathlib import Path
 from bench.benchmarks import BENCHMARKS, NEED_A_FRESH_ENGINE, Plan
 from bench.engine import attached, started
 from bench.frames import ConnectionEnded
-from bench.processes import StartFailed
+from bench.processes import StartFailed, keep_off_the_servers_cpu
 from bench.report import Machine, Section, as_json
 
 
@@ -53,6 +53,7 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is also stopped
     sections: dict[str, Section] = {}
     print(machine)
+    keep_off_the_servers_cpu()
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as load:
         for name in options.benchmarks:
             sections[name] = BENCHMARKS[name](plan, load, engines)

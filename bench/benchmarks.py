@@ -196,7 +196,7 @@ def _yardstick(name: str) -> Iterator[tuple[Process, int]]:
     with tempfile.TemporaryDirectory(prefix="iii-bench-") as directory:
         port = free_port()
         command = [sys.executable, "-m", "bench.yardsticks", name, str(port)]
-        with running(f"yardstick {name}", command, Path(directory)) as process:
+        with running(f"yardstick {name}", command, Path(directory), measured=True) as process:
             process.wait_for_port(port)
             yield process, port
 

@@ -53,7 +53,7 @@ def started() -> Iterator[Engine]:
         )
         twistd = str(Path(sys.executable).with_name("twistd"))
         command = [twistd, "-n", "--pidfile=", "iii", "-c", str(configuration)]
-        with running("engine", command, directory) as process:
+        with running("engine", command, directory, measured=True) as process:
             seconds = process.wait_for_port(worker_port)
             process.wait_for_port(http_port)
             yield Engine(process.pid, worker_port, http_port, seconds)

@@ -18,6 +18,7 @@ from bench.frames import HOST
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 30.0
 STOP_SECONDS = 15.0
+SERVERS_CPU = min(os.sched_getaffinity(0))
 
 
 class StartFailed(Exception):
@@ -58,13 +59,29 @@ class Process:
             raise StartFailed(f"{self.name} {state}, {missing}:{tail}")
 
 
+def keep_off_the_servers_cpu() -> None:
+    """
+    Leave the first CPU to what is measured; load and worker, which are started from here, share the others.  Without
+    that the kernel now and then runs all of them on one CPU, and rates of one and the same run differ by a third.
+    """
+    cpus = os.sched_getaffinity(0)
+    if len(cpus) > 1:
+        os.sched_setaffinity(0, cpus - {SERVERS_CPU})
+
+
 @contextlib.contextmanager
-def running(name: str, command: list[str], directory: Path) -> Iterator[Process]:
-    """Run a command from the root of the repository, its output in a file of this directory, until the block ends."""
+def running(name: str, command: list[str], directory: Path, *, measured: bool = False) -> Iterator[Process]:
+    """
+    Run a command from the root of the repository, its output in a file of this directory, until the block ends.
+
+    @param measured: It runs on the CPU that is left to what is measured.
+    """
     log = directory / f"{name.replace(' ', '-')}.log"
     with log.open("wb") as output:
         started = time.perf_counter()
         popen = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    if measured:
+        os.sched_setaffinity(popen.pid, {SERVERS_CPU})
     try:
         yield Process(popen, name, log, started)
     finally:
