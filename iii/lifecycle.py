@@ -9,6 +9,7 @@ children one after the other, last started first.
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from collections.abc import Sequence
 from types import FrameType
@@ -32,6 +33,9 @@ class Accepts(Protocol):
 
     def stop_accepting(self) -> object:
         """Take no new work; what is under way goes on."""
+
+    def busy(self) -> bool:
+        """Something that came in here is under way, beside calls."""
 
 
 class EngineServices(MultiService):
@@ -69,6 +73,7 @@ class EngineServices(MultiService):
         @raise CannotListen: As a daemon: only through an C{Exception} does C{twistd} tell the process that the user
             started, which would wait for ever otherwise.
         """
+        allow_descriptors()
         for note in self._notes:
             self.log.info("{note}", note=note)
         self._reactor.callWhenRunning(self._handle_signals)
@@ -122,7 +127,8 @@ class EngineServices(MultiService):
         """Wait for the calls that are under way now, and those that they make."""
         deadline = self._reactor.seconds() + self._drain_timeout
         calls = self._engine.under_way()
-        while calls and self._reactor.seconds() < deadline:
+        doors = [child for child in self.services if isinstance(child, Accepts)]
+        while (calls or any(door.busy() for door in doors)) and self._reactor.seconds() < deadline:
             await deferLater(self._reactor, POLL)
             calls = {call for call in calls if call.slot is not None}
         if calls:
@@ -131,3 +137,9 @@ class EngineServices(MultiService):
                 count=len(calls),
                 seconds=self._drain_timeout,
             )
+
+
+def allow_descriptors() -> None:
+    """Let the process open as many sockets as the system allows it: the soft limit is often 1024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

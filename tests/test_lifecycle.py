@@ -48,8 +48,13 @@ class Part(Service):
 class Door(Part):
     """One that work comes in through."""
 
+    answering = False
+
     def stop_accepting(self) -> None:
         self.events.append(f"close {self.name}")
+
+    def busy(self) -> bool:
+        return self.answering
 
 
 class BusyWorker:
@@ -114,6 +119,19 @@ class EngineServicesTests(SynchronousTestCase):
         self.assertEqual(self.events, ["close workers", "close http"])
         (invocation_id,) = connection.pending
         connection.received(b'{"type":"invocationresult","invocation_id":"%b"}' % invocation_id.encode())
+        self.reactor.advance(0.05)
+        self.assertEqual(self.events[-1], "stop http")
+
+    def test_waits_for_doors(self) -> None:
+        """An answer that is being streamed is waited for, though its call has ended."""
+        door = self.parts[2]
+        assert isinstance(door, Door)
+        door.answering = True
+        self.tree.startService()
+        self.tree.stopService()
+        self.reactor.advance(1)
+        self.assertNotIn("stop http", self.events)
+        door.answering = False
         self.reactor.advance(0.05)
         self.assertEqual(self.events[-1], "stop http")
 

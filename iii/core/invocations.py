@@ -94,9 +94,13 @@ def discard(call: Call, result: Raw, error: ErrorBody | None) -> None:
     """The completion of calls whose outcome nobody wants."""
 
 
+class EngineErrorBody(ErrorBody):
+    """An error that the engine made, whatever codes workers give to theirs."""
+
+
 def error_body(error: EngineError) -> ErrorBody:
     """The one place where an error of the engine becomes an error on the wire."""
-    return ErrorBody(error.code, str(error))
+    return EngineErrorBody(error.code, str(error))
 
 
 class Deadlines:

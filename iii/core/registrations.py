@@ -232,6 +232,14 @@ class Registrations:
         self.triggers.check(trigger.id, trigger.size)
         previous = self._engine.triggers.find(message.id)
         self._engine.triggers.register(trigger)
+        if trigger.binding is None:
+            self.complaints.warn(
+                "worker {worker}: trigger {id} for {function} waits: {reason}",
+                worker=self._connection.label,
+                id=trigger.id,
+                function=trigger.function_id,
+                reason=trigger.reason,
+            )
         if previous is not None and previous.owner is not None:
             del previous.owner.registrations.triggers[message.id]
         self.triggers.keep(trigger.id, trigger.size)

@@ -85,7 +85,7 @@ class InvocationResult(Message, tag="invocationresult"):
     """
 
     invocation_id: str
-    function_id: str = ""
+    function_id: str | None = None
     result: Raw = ABSENT
     error: ErrorBody | None = None  # wins over a result sent with it
     traceparent: str | None = None

@@ -7,7 +7,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from iii.core.errors import NotFound
-from iii.core.invocations import Call, Deadlines, discard
+from iii.core.invocations import Call, Deadlines, EngineErrorBody, discard
 from iii.wire.messages import ErrorBody
 
 
@@ -27,7 +27,7 @@ class CallTests(SynchronousTestCase):
     def test_error(self) -> None:
         """An error of the engine has its code and text."""
         self.call.fail(NotFound("no such thing"))
-        self.assertEqual(self.outcomes[0][1], ErrorBody("NOT_FOUND", "no such thing"))
+        self.assertEqual(self.outcomes[0][1], EngineErrorBody("NOT_FOUND", "no such thing"))
 
     def test_cancelled(self) -> None:
         """Whoever has given up hears nothing."""

@@ -4,20 +4,45 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 from klein import Klein
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from twisted.web.iweb import IRequest
-from twisted.web.server import Site
+from twisted.web.pages import notFound
+from twisted.web.resource import IResource
+from twisted.web.server import Request, Site
 
 from iii.core.access import authorized
 
 UNAUTHORIZED = {"error": {"code": "UNAUTHORIZED", "message": "send Authorization: Bearer <the engine's token>"}}
 
 
+class BodilessRequest(Request):
+    """A request to this port, where nothing takes a body: twisted.web would store one of any size."""
+
+    def gotLength(self, length: int | None) -> None:
+        if length != 0:  # None: chunked
+            transport: Any = self.channel.transport
+            transport.abortConnection()
+        super().gotLength(0)
+
+
 class QuietSite(Site):
     """A site without an access log: health checks would fill it."""
+
+    requestFactory = BodilessRequest
+
+    def getResourceFor(self, request: Request) -> IResource:
+        """Answer 404 where Klein would fail: for bytes in path or host that are no text."""
+        path: Any = request.postpath
+        hosts: Any = request.requestHeaders.getRawHeaders(b"host", [])
+        try:
+            b"/".join([*path, *hosts]).decode()
+        except UnicodeDecodeError:
+            return notFound()
+        found: IResource = super().getResourceFor(request)
+        return found
 
     def log(self, request: object) -> None:
         """Say nothing."""
@@ -56,10 +81,8 @@ class Api:
         if not authorized(request.getHeader(b"authorization"), self._token):
             request.setHeader("www-authenticate", "Bearer")
             return _answer(request, 401, UNAUTHORIZED)
-        encode, content_type = choose_encoder(request.getHeader("accept") or "")
-        request.setHeader("content-type", content_type)
-        text: bytes = encode(self._registry)
-        return text
+        request.setHeader("content-type", CONTENT_TYPE_LATEST)
+        return generate_latest(self._registry)
 
 
 def _answer(request: IRequest, status: int, value: object) -> bytes:

@@ -242,6 +242,11 @@ class HttpConnection(Protocol):
         elif not self._exchanges and now - self._active > IDLE_TIMEOUT:
             self.close()
 
+    @property
+    def busy(self) -> bool:
+        """A request is being answered."""
+        return bool(self._exchanges)
+
     def retire(self) -> None:
         """End the connection if nothing is due to the client; else it ends with the last answer."""
         if not self._exchanges and not self._reader.in_head:

@@ -17,7 +17,7 @@ from zope.interface import implementer
 
 from iii.core.channels import Channel
 from iii.core.errors import EngineStopping, TooManyChannels, WorkerOverloaded
-from iii.core.invocations import Call
+from iii.core.invocations import Call, EngineErrorBody
 from iii.interfaces import IChannelSocket
 from iii.modules.http.heads import CONTINUE
 from iii.modules.http.request import Request, json_or_null, request_object
@@ -120,7 +120,7 @@ class Exchange:
         if site.engine.stopping:
             self.answer(failure(route, EngineStopping.code, str(EngineStopping())))
             return
-        self.deadline = site.now + site.timeout
+        self.deadline = site.engine.clock.seconds() + site.timeout
         if body is not None:
             self._body = body
             self._enter(json_or_null(body) if body and headers.is_json else b"null")
@@ -196,7 +196,7 @@ class Exchange:
         data, self._data = self._data, ABSENT
         if self._waiting:
             self._waiting = False
-            self.deadline = site.now + site.timeout
+            self.deadline = site.engine.clock.seconds() + site.timeout
         self._call = site.engine.invoke(
             route.function_id,
             data,
@@ -215,7 +215,8 @@ class Exchange:
             return
         try:
             if error is not None:
-                self.answer(failure(self._route, error.code, error.message))
+                ours = isinstance(error, EngineErrorBody)
+                self.answer((failure if ours else logged_failure)(self._route, error.code, error.message))
             elif not is_null(result):
                 self.answer(read_result(result, self._site.heads.overridden(self.request)))
         except Exception:  # a defect; it must not reach the worker's connection, which has called

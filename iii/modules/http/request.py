@@ -74,11 +74,11 @@ class Request:
 class _Lowered(dict[bytes, str]):
     """Names of headers as they came, in lower case; the usual ones are converted once."""
 
-    LIMIT = 1000
+    LIMIT, LONGEST = 1000, 64
 
     def __missing__(self, name: bytes) -> str:
         lowered = name.decode("ascii").lower()
-        if len(self) < self.LIMIT:
+        if len(self) < self.LIMIT and len(name) <= self.LONGEST:
             self[name] = lowered
         return lowered
 

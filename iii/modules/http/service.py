@@ -116,6 +116,10 @@ class HttpModule(Service):
         listening, self._listening = self._listening, None
         return listening.stopListening() if listening is not None else None
 
+    def busy(self) -> bool:
+        """A request is being answered; a streamed answer may outlive its call."""
+        return any(connection.busy for connection in self._site.connections)
+
     def stopService(self) -> Deferred[None]:
         """End all connections; fires when they are gone."""
         super().stopService()

@@ -25,6 +25,8 @@ SERVICE_RESTART = 1012
 """Close code after which every published SDK reconnects; after 1000, 1001 or none, old ones never do (spec, 15)."""
 SILENT_SECONDS = 300.0
 """A peer of which nothing at all has come for so long is dropped, though its kernel acknowledges our pings."""
+STOP_TIMEOUT = 5.0
+"""Seconds in which a worker can read what was sent to it when the listener stops; then it is cut off."""
 
 
 class WorkerFactory(FastWebSocketServerFactory):
@@ -109,6 +111,12 @@ class WorkerFactory(FastWebSocketServerFactory):
             else:
                 protocol.ping()
 
+    def abort_all(self) -> None:
+        """Cut off every socket that is still there."""
+        for protocol in list(self.sockets):
+            self.log.warn("cutting off {peer}: it does not read what was sent to it", peer=protocol.peer)
+            protocol.transport.abortConnection()
+
     def close_all(self) -> Deferred[None]:
         """Close every socket so that its worker reconnects; fires when all are gone."""
         for protocol in list(self.sockets):
@@ -159,9 +167,17 @@ class WorkerListener(Service):
         listening, self._listening = self._listening, None
         return listening.stopListening() if listening is not None else None
 
+    def busy(self) -> bool:
+        """Workers' calls are counted by the engine."""
+        return False
+
     async def _stop(self) -> None:
         await maybeDeferred(self.stop_accepting)
-        await self._factory.close_all()
+        closed = self._factory.close_all()
+        cut = self._reactor.callLater(STOP_TIMEOUT, self._factory.abort_all)
+        await closed
+        if cut.active():
+            cut.cancel()
 
     def stopService(self) -> Deferred[None]:
         super().stopService()

@@ -31,8 +31,11 @@ if TYPE_CHECKING:
 
 MAX_HEAD = 16 * 2**10
 """Bytes of a handshake's request line and headers."""
-USER_TIMEOUT_MS = 45_000
-"""What was sent must be acknowledged by the peer's kernel within this time; a busy worker's kernel does that."""
+USER_TIMEOUT_MS = 120_000
+"""
+What was sent must be acknowledged by the peer's kernel within this time.  A busy worker's kernel does that until its
+receive buffer is full; so long a worker may then still be busy.
+"""
 
 
 LEAVING = (None, 1000, 1001)

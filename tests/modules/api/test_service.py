@@ -6,6 +6,9 @@ from typing import Any
 
 import treq
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import EventLoggingObserver
 from twisted.logger import globalLogPublisher
@@ -60,3 +63,43 @@ class ApiServiceTests(TestCase):
         second.startService()
         self.assertIsNone(second.port)
         self.assertTrue(any("going on without it" in event["log_format"] for event in observer))
+
+    async def send(self, service: ApiService, data: bytes) -> bytes:
+        """Send bytes and return all that comes until the connection ends."""
+        received: list[bytes] = []
+        ended: Deferred[None] = Deferred()
+
+        class Raw(Protocol):
+            def connectionMade(self) -> None:
+                self.transport.write(data)
+
+            def dataReceived(self, data: bytes) -> None:
+                received.append(data)
+
+            def connectionLost(self, reason: object) -> None:
+                ended.callback(None)
+
+        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", service.port or 0)
+        await connectProtocol(endpoint, Raw())
+        await ended
+        return b"".join(received)
+
+    async def test_no_text(self) -> None:
+        """Bytes that are no text are answered, not logged as defects."""
+        service = self.make(port=0)
+        service.startService()
+        for line, headers in (
+            (b"GET /%ff", b"host: x"),
+            (b"GET /nowhere", b"host: \xff"),
+            (b"GET /metrics", b"host: x\r\naccept: application/openmetrics-text;version=abc"),
+        ):
+            answer = await self.send(service, line + b" HTTP/1.1\r\n" + headers + b"\r\nconnection: close\r\n\r\n")
+            self.assertIn(answer.split(b" ")[1], (b"200", b"404"))
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    async def test_no_bodies(self) -> None:
+        """Whoever sends a body is cut off, before it is stored."""
+        service = self.make(port=0)
+        service.startService()
+        for framing in (b"content-length: 1000000", b"transfer-encoding: chunked"):
+            await self.send(service, b"POST /healthz HTTP/1.1\r\nhost: x\r\n" + framing + b"\r\n\r\n")

@@ -15,6 +15,7 @@ from zope.interface import implementer
 from iii.config.blocks.listeners import Cors
 from iii.core.channels import Channel, Channels
 from iii.core.engine import Counters
+from iii.core.invocations import EngineErrorBody
 from iii.core.limits import Limits
 from iii.core.triggers import Trigger
 from iii.interfaces import IChannelSocket
@@ -114,10 +115,15 @@ class Invocation:
         if not self.cancelled:
             self.complete(self, Raw(result), None)
 
+    def answers_error(self, code: str, message: str) -> None:
+        """The function answers with an error of its own."""
+        if not self.cancelled:
+            self.complete(self, ABSENT, ErrorBody(code, message))
+
     def fails(self, code: str, message: str) -> None:
         """The call ends with an error."""
         if not self.cancelled:
-            self.complete(self, ABSENT, ErrorBody(code, message))
+            self.complete(self, ABSENT, EngineErrorBody(code, message))
 
 
 class FakeEngine:

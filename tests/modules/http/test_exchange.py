@@ -489,6 +489,17 @@ class ErrorsTests(ExchangeTestCase):
         self.assertEqual(self.client.response().status, 500)
         self.assertNothingLeft()
 
+    def test_codes_of_functions(self) -> None:
+        """A function's own error is a 500 with its code and message, also if the engine has one of that name."""
+        for code in ("TIMEOUT", "worker_overloaded", "engine_stopping", "too_many_channels"):
+            self.setUp()
+            self.server.route("GET", "a")
+            self.client.request("GET", "/a")
+            self.server.call.answers_error(code, "mine")
+            response = self.client.response()
+            error = response.json["error"]
+            self.assertEqual((response.status, error["code"], error["message"]), (500, code, "mine"))
+
     def test_try_again(self) -> None:
         """Busy and stopping are 503 with C{Retry-After}, without an id."""
         for code in ("worker_overloaded", "engine_stopping"):
@@ -539,6 +550,17 @@ class TimeoutTests(ExchangeTestCase):
         self.server.wait(2)
         self.assertTimedOut()
         self.assertTrue(self.server.call.cancelled)
+
+    def test_never_early(self) -> None:
+        """A request that comes just before the look at the clock has all of its time, too."""
+        self.server.route("GET", "a")
+        self.server.clock.advance(0.9)
+        self.client.request("GET", "/a")
+        self.server.clock.advance(0.1)
+        self.server.wait(29)
+        self.assertEqual(self.client.raw, b"")
+        self.server.wait(1)
+        self.assertTimedOut()
 
     def test_timeout_of_the_call(self) -> None:
         """The engine may notice first."""

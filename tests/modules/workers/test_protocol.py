@@ -17,7 +17,13 @@ from iii.core.engine import Engine
 from iii.core.limits import Limits
 from iii.interfaces import IChannelSocket, IConnection
 from iii.modules.workers.channel import ChannelEnd
-from iii.modules.workers.listener import SERVICE_RESTART, SILENT_SECONDS, WorkerFactory
+from iii.modules.workers.listener import (
+    SERVICE_RESTART,
+    SILENT_SECONDS,
+    STOP_TIMEOUT,
+    WorkerFactory,
+    WorkerListener,
+)
 from iii.wire.outbox import Flusher
 from tests.websockets import PEER, Transport, masked, request
 
@@ -133,11 +139,11 @@ class HandshakeTests(WorkerPortTestCase):
         self.assertIn(b"x-iii-capabilities: tcp-nodelay", self.connect().transport.value())
 
     def test_dead_peers(self) -> None:
-        """The kernel gives up a peer that acknowledges nothing for 45 s."""
+        """The kernel gives up a peer that acknowledges nothing for two minutes."""
         import socket
 
         client = self.upgraded()
-        self.assertIn((socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 45_000), client.transport.options)
+        self.assertIn((socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 120_000), client.transport.options)
 
 
 class TokenTests(WorkerPortTestCase):
@@ -260,6 +266,22 @@ class WorkerTests(WorkerPortTestCase):
         self.assertNoResult(stopped)
         client.hang_up()
         self.successResultOf(stopped)
+
+    def test_stop_has_an_end(self) -> None:
+        """A worker that does not read what was sent to it is cut off after a few seconds."""
+        client = self.upgraded()
+        listener = WorkerListener(self.factory, "127.0.0.1", 0, None, self.clock)  # type: ignore[arg-type]
+        listener.running = True
+        client.protocol.outbox.pauseProducing()
+        client.protocol.send_text(b"x" * 1000)
+        stopped = listener.stopService()
+        self.clock.advance(STOP_TIMEOUT - 0.1)
+        self.assertFalse(client.transport.aborted)
+        self.clock.advance(0.2)
+        self.assertTrue(client.transport.aborted)
+        client.hang_up()
+        self.successResultOf(stopped)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_stop_during_a_handshake(self) -> None:
         """A socket whose handshake is not complete is dropped."""
