@@ -29,6 +29,7 @@ from iii.core.invocations import Call, error_body
 from iii.core.made_calls import MadeCalls
 from iii.core.reattach import ANSWER_TIMEOUT
 from iii.core.registrations import Registrations
+from iii.core.shown import shown
 from iii.interfaces import IConnection
 from iii.wire.messages import (
     ABSENT,
@@ -267,10 +268,21 @@ class Connection:
             self.edge.send(encode(rejection))
             self.edge.close(None)
             return False
-        self.announcement = announcement if self.announcement is None else self.announcement.updated(announcement)
+        if self.announcement is None:
+            self.announcement = announcement
+            self._say("worker {worker} is here: {runtime} {version}, namespace {namespace}", namespace=namespace)
+        else:
+            self.announcement = self.announcement.updated(announcement)
         self.accepts_bytes = self.announcement.accepts_bytes
         self._open_gate(namespace)
         return True
+
+    def _say(self, text: str, **values: object) -> None:
+        """Log what happens to a worker that has said who it is."""
+        known = self.announcement
+        if known is not None:
+            runtime, version = shown(known.runtime or "unknown"), shown(known.version or "?")
+            self.log.info(text, worker=shown(self.label), runtime=runtime, version=version, **values)
 
     def _register(self, message: Message) -> None:
         self.registrations.received(message)
@@ -322,6 +334,7 @@ class Connection:
     def left(self) -> None:
         """The worker has closed its connection in order: remove what still belongs to it, and nothing else."""
         if not self.closed:
+            self._say("worker {worker} has left")
             self._leave()
             self.give_up()
 
@@ -329,6 +342,9 @@ class Connection:
         """The connection has broken off: likewise, but calls under way wait for the worker to come back."""
         if self.closed:
             return
+        self._say(
+            "the connection of worker {worker} has broken off; {count} calls wait for it", count=len(self.pending)
+        )
         self._leave()
         if self.pending or self.made:
             self._engine.broken_off.keep(self)

@@ -13,10 +13,14 @@ from collections.abc import Callable
 from struct import Struct
 from typing import Any
 
+import txaio
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from iii.wire.outbox import Flusher, Outbox
+
+# Autobahn logs each refused handshake and each dropped peer, so that a stranger could fill the log.
+txaio.set_global_log_level("error")  # type: ignore[attr-defined]  # it is made when a framework is chosen
 
 TEXT, BINARY, PING, PONG = 0x81, 0x82, 0x89, 0x8A
 CLOSE_TIMEOUT = 1.0

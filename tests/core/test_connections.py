@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from twisted.logger import formatEvent, globalLogPublisher
+
 from iii.core.announcement import Announcement
 from iii.core.connections import Connection, MiB
 from tests.core.case import ID, PARENT, CallerAndCallee
@@ -294,6 +298,24 @@ class EndTests(CallerAndCallee):
         self.callee.call("f")
         self.callee.leave()
         self.assertEqual(self.engine.unanswered(), 0)
+
+    def test_log(self) -> None:
+        """The log says when a worker comes, leaves and breaks off; a stranger is not worth a line."""
+        events: list[Any] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        connect(self.engine, "shop", runtime="node", version="1.2").leave()
+        connect(self.engine, "\x1b[2Jshop").cut()
+        FakeWorker(self.engine).leave()
+        self.assertEqual(
+            [formatEvent(event) for event in events],
+            [
+                "worker shop is here: node 1.2, namespace default",
+                "worker shop has left",
+                "worker [2Jshop is here: unknown ?, namespace default",
+                "worker [2Jshop has broken off; 0 calls wait for it",
+            ],
+        )
 
     def test_twice(self) -> None:
         """It ends once."""

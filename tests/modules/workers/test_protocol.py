@@ -9,6 +9,7 @@ import attrs
 from msgspec import Raw
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
+from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -123,6 +124,15 @@ class HandshakeTests(WorkerPortTestCase):
     def test_http_1_0(self) -> None:
         """HTTP/1.0 cannot be upgraded."""
         self.assertEqual(self.status(request(version="HTTP/1.0"))[0], 426)
+
+    def test_silence(self) -> None:
+        """Strangers cannot fill the log."""
+        events: list[Any] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        self.status(request("/nowhere"))
+        self.connect(b"\x16\x03\x01 nonsense\r\n\r\n").hang_up()
+        self.assertEqual(events, [])
 
     def test_large_head(self) -> None:
         """A head that does not end is refused at its bound, not collected."""
