@@ -342,9 +342,7 @@ class Connection:
         """The connection has broken off: likewise, but calls under way wait for the worker to come back."""
         if self.closed:
             return
-        self._say(
-            "the connection of worker {worker} has broken off; {count} calls wait for it", count=len(self.pending)
-        )
+        self._say("worker {worker} has broken off; {count} calls wait for it", count=len(self.pending))
         self._leave()
         if self.pending or self.made:
             self._engine.broken_off.keep(self)
