@@ -14,7 +14,7 @@ from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.client import Agent
 
-from iii.config import from_text
+from iii.config import default_settings, from_text
 from iii.config.modules import MODULES
 from iii.lifecycle import EngineServices
 from iii.options import Options
@@ -66,6 +66,17 @@ class NotesTests(SynchronousTestCase):
         running, missing = self.notes("workers: [{name: http}, {name: iii-cron}]")
         self.assertEqual(running, "configured by /etc/c.yaml: running http, iii-worker-manager, iii-engine-functions")
         self.assertTrue(missing.startswith("not available in this version yet: iii-cron, "), missing)
+
+    def test_without_file(self) -> None:
+        """Without a file one line says that, and names what runs of the full default set; another what is to come."""
+        running, missing = notes(default_settings({}))
+        self.assertEqual(
+            running,
+            "no configuration file: running every module with its defaults "
+            "(iii-worker-manager, iii-engine-functions, iii-http)",
+        )
+        for name in ("iii-state", "iii-stream", "iii-pubsub", "iii-cron", "iii-queue"):
+            self.assertIn(name, missing)
 
     def test_warnings(self) -> None:
         """What is accepted and has no effect is said with its line."""
