@@ -151,14 +151,16 @@ class Outbox:
         """Send what waits, then close the connection in order.  What is written later is dropped."""
         if self._closed:
             return
-        self._flush_all()
+        self.hand_over()
         self._closed = True
         self._transport.unregisterProducer()  # a TLS transport does not close while a producer is registered
         self._transport.loseConnection()
 
     def hand_over(self) -> None:
         """Put all that waits into the transport's buffer, so that what is written to it directly comes after."""
-        self._flush_all()
+        if self._chunks:
+            self._transport.write(b"".join(self._chunks))
+            self._chunks, self.size = [], 0
 
     def seal(self, sent: Callable[[], None]) -> None:
         """
@@ -172,11 +174,6 @@ class Outbox:
             self._sent = sent
         else:
             sent()
-
-    def _flush_all(self) -> None:
-        if self._chunks:
-            self._transport.write(b"".join(self._chunks))
-            self._chunks, self.size = [], 0
 
     def abort(self) -> None:
         """Drop what waits and the connection with it."""
