@@ -11,6 +11,7 @@ import attrs
 from twisted.application.service import IService, Service
 
 from iii.config.blocks.listeners import EngineFunctionsSettings, HttpSettings, WorkerManagerSettings
+from iii.config.blocks.observability import ObservabilitySettings
 from iii.config.errors import ConfigError
 from iii.config.load import load
 from iii.config.settings import EngineSettings, Settings
@@ -19,6 +20,7 @@ from iii.lifecycle import Accepts, EngineServices
 from iii.modules.api.service import ApiService
 from iii.modules.engine_functions.service import EngineFunctions
 from iii.modules.http.service import HttpModule
+from iii.modules.observability.service import Observability
 from iii.modules.workers.listener import WorkerFactory, WorkerListener
 from iii.options import Options
 from iii.wire.listen import IReactor
@@ -129,8 +131,13 @@ def _engine_functions(parts: Parts, settings: EngineFunctionsSettings) -> Engine
     return EngineFunctions(parts.engine, parts.reactor)
 
 
+def _observability(parts: Parts, settings: ObservabilitySettings) -> Observability:
+    return Observability(settings, parts.engine, parts.reactor, parts.reactor.callFromThread)
+
+
 BUILDERS: Mapping[str, Callable[[Parts, Any], Any]] = {
     "iii-engine-functions": _engine_functions,
+    "iii-observability": _observability,
     "iii-worker-manager": _workers,
     "iii-http": _http,
 }

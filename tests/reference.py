@@ -36,7 +36,7 @@ def reference() -> str:
     for module in MODULES.values():
         if module.available:
             alias = f", or `{module.alias}`" if module.alias else ""
-            sections += _section(f"`{module.name}`{alias}", module.settings, module.missing_keys)
+            sections += _section(f"`{module.name}`{alias}", module.settings, module.missing_keys + module.idle_keys)
     missing = ", ".join(f"`{module.name}`" for module in MODULES.values() if not module.available)
     sections.append(
         f"## Other modules\n\nTheir blocks are read and checked; the modules are not available yet: {missing}. "

@@ -27,9 +27,16 @@ LISTENERS = (
 )
 
 
+class Reactor(Clock):
+    """A reactor of which nothing is asked but the time."""
+
+    def callFromThread(self, *call: object) -> None:
+        raise AssertionError("nothing runs in threads")
+
+
 class TreeTests(SynchronousTestCase):
     def build(self, text: str) -> EngineServices:
-        return build(from_text(text, "c.yaml", {}), Clock(), foreground=True)  # type: ignore[arg-type]
+        return build(from_text(text, "c.yaml", {}), Reactor(), foreground=True)  # type: ignore[arg-type]
 
     def names(self, text: str) -> list[str]:
         return [service.name for service in self.build(text)]
@@ -38,7 +45,14 @@ class TreeTests(SynchronousTestCase):
         """The API starts first; what work comes in through starts last, workers before HTTP."""
         self.assertEqual(
             self.names(LISTENERS),
-            ["api", "iii-engine-functions", "iii-worker-manager", "iii-worker-manager#1", "http#b"],
+            [
+                "api",
+                "iii-engine-functions",
+                "iii-observability",
+                "iii-worker-manager",
+                "iii-worker-manager#1",
+                "http#b",
+            ],
         )
 
     def test_no_api(self) -> None:
@@ -64,7 +78,10 @@ class NotesTests(SynchronousTestCase):
     def test_running(self) -> None:
         """The start says which file it has read, what runs, and what it leaves out."""
         running, missing = self.notes("workers: [{name: http}, {name: iii-cron}]")
-        self.assertEqual(running, "configured by /etc/c.yaml: running http, iii-worker-manager, iii-engine-functions")
+        self.assertEqual(
+            running,
+            "configured by /etc/c.yaml: running http, iii-worker-manager, iii-engine-functions, iii-observability",
+        )
         self.assertTrue(missing.startswith("not available in this version yet: iii-cron, "), missing)
 
     def test_without_file(self) -> None:
@@ -73,7 +90,7 @@ class NotesTests(SynchronousTestCase):
         self.assertEqual(
             running,
             "no configuration file: running every module with its defaults "
-            "(iii-worker-manager, iii-engine-functions, iii-http)",
+            "(iii-worker-manager, iii-engine-functions, iii-observability, iii-http)",
         )
         for name in ("iii-state", "iii-stream", "iii-pubsub", "iii-cron", "iii-queue"):
             self.assertIn(name, missing)

@@ -108,7 +108,7 @@ def _modules(
     for entry in listed(top, reader, report):
         block = _completed(entry.block, _defaults(entry, top, environ))
         settings = reader.read(entry.module.settings, block, entry.place)
-        _refuse_missing(entry, report)
+        _report_missing(entry, report)
         off = isinstance(settings, TelemetrySettings) or isinstance(settings, QueueSettings) and not settings.enabled
         if settings is not None and engine is not None and not off:
             settings = _inherited(settings, entry.block, engine)
@@ -116,11 +116,14 @@ def _modules(
     return modules
 
 
-def _refuse_missing(entry: Listed, report: Report) -> None:
+def _report_missing(entry: Listed, report: Report) -> None:
     given = entry.block if isinstance(entry.block, dict) else {}
     for key in entry.module.missing_keys:
         if given.get(key) not in (None, []):
             report.error(entry.place.child(key), "is not available yet; remove it, or wait for a later version")
+    idle = [key for key in entry.module.idle_keys if given.get(key) not in (None, [])]
+    if idle:
+        report.warning(entry.place, f"without effect in this version: {', '.join(idle)}")
 
 
 def _defaults(entry: Listed, top: Root, environ: Mapping[str, str]) -> Mapping[str, object]:

@@ -33,6 +33,7 @@ class Module:
     @ivar available: This version has it.  One that it does not have is read, checked and reported.
     @ivar missing_keys: Keys of its block that this version does not have.  They are checked like others, and one that
         is given is refused: ignoring it could open what it closes.
+    @ivar idle_keys: Likewise, but ignoring them harms nothing: a warning names those that are given.
     """
 
     name: str
@@ -42,8 +43,14 @@ class Module:
     without_file: bool = True
     available: bool = False
     missing_keys: tuple[str, ...] = ()
+    idle_keys: tuple[str, ...] = ()
 
 
+LOG_KEYS = (
+    "enabled", "service_name", "logs_enabled", "logs_max_count", "logs_retention_seconds", "logs_sampling_ratio",
+    "logs_console_output", "level",
+)  # fmt: skip
+"""Of C{iii-observability}, of which this version has the logs."""
 WORKER_MANAGER = "iii-worker-manager"
 BRIDGE = "iii-bridge"
 
@@ -59,7 +66,13 @@ MODULES: Mapping[str, Module] = {
         ),
         Module(name="iii-engine-functions", settings=EngineFunctionsSettings, always=True, available=True),
         Module(name="configuration", settings=ConfigurationSettings, always=True),
-        Module(name="iii-observability", settings=ObservabilitySettings, always=True),
+        Module(
+            name="iii-observability",
+            settings=ObservabilitySettings,
+            always=True,
+            available=True,
+            idle_keys=tuple(key for key in ObservabilitySettings.__struct_fields__ if key not in LOG_KEYS),
+        ),
         Module(name="iii-telemetry", settings=TelemetrySettings, without_file=False),
         Module(name="iii-http", settings=HttpSettings, alias="http", available=True, missing_keys=("middleware",)),
         Module(name="iii-stream", settings=StreamSettings),

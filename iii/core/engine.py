@@ -82,6 +82,7 @@ class Engine:
     @ivar connections: All open connections by id.
     @ivar on_connected: Told of each new connection, which has not said who it is.
     @ivar on_disconnected: Told of each connection that has ended, when it is cleaned up.
+    @ivar on_telemetry: Told of each telemetry frame, its prefix included.
     @ivar sockets: Open sockets of all worker listeners, counted by these.
     @ivar stopping: The engine takes no new work from outside; calls under way may still make others.
     """
@@ -111,6 +112,7 @@ class Engine:
         self.counters = Counters()
         self.on_connected: list[Callable[[Connection], None]] = []
         self.on_disconnected: list[Callable[[Connection], None]] = []
+        self.on_telemetry: list[Callable[[bytes], None]] = []
         self.stopping = False
         self.sockets = 0
 
@@ -149,9 +151,11 @@ class Engine:
         self.counters.hit("outbox_hard_bytes")
 
     def telemetry_received(self, frame: bytes) -> None:
-        """Count a telemetry frame; observability, once it is there, stores it."""
+        """A worker has sent a telemetry frame."""
         self.counters.telemetry_frames += 1
         self.counters.telemetry_bytes += len(frame)
+        for observer in self.on_telemetry:
+            observer(frame)
 
     def owner_in_the_way(self, namespace: str, function_id: str, claimant: Connection) -> str | None:
         """
@@ -238,7 +242,7 @@ class Engine:
             elsewhere = [] if caller is None else self.functions.namespaces_of(call.function_id)
             call.fail(FunctionNotFound(call.function_id, namespace, elsewhere))
         elif isinstance(function, BuiltinFunction):
-            function.call(call, data, Caller(caller, baggage))
+            function.call(call, data, Caller(caller, traceparent, baggage))
         else:
             function.pick().deliver(call, data, metadata, traceparent, baggage)
 

@@ -32,10 +32,12 @@ class Caller:
     Who calls a built-in function.
 
     @ivar connection: The worker's connection; C{None} when the engine calls itself.
+    @ivar traceparent: The W3C trace context of the call, if a valid one came with it.
     @ivar baggage: The W3C baggage of the call.
     """
 
     connection: Connection | None = None
+    traceparent: str | None = None
     baggage: str | None = None
 
 

@@ -31,6 +31,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         counted apart, and there may be as many.
     @ivar channels_per_connection: Channels that one worker connection has made and that exist at one time.
     @ivar channel_buffer_bytes: Bytes buffered in one channel before its writer is not read from.
+    @ivar log_store_bytes: Log records that are kept; above, the oldest are dropped.
+    @ivar log_deliveries: Calls that one C{log} trigger waits for; above, records are not delivered.
     @ivar http_connections: Open connections of the HTTP listener; one more is closed at once.
     @ivar http_head_bytes: Request line and headers of one HTTP request; more is answered with 431.
     @ivar http_headers: Header lines of one HTTP request; more is answered with 431.
@@ -52,6 +54,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     channels: Count = 100_000
     channels_per_connection: Count = 10_000
     channel_buffer_bytes: Count = 4 * 2**20
+    log_store_bytes: Count = 16 * 2**20
+    log_deliveries: Count = 1024
     http_connections: Count = 20_000
     http_head_bytes: Count = 64 * 2**10
     http_headers: Count = 100

@@ -6,7 +6,7 @@ import re
 from urllib.parse import quote
 
 _traceparent = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}").fullmatch
-_FUNCTION = "iii.function.id"
+FUNCTION_MEMBER = "iii.function.id"
 
 
 def passed_on(traceparent: str | None, baggage: str | None, function_id: str) -> tuple[str | None, str | None]:
@@ -24,5 +24,5 @@ def passed_on(traceparent: str | None, baggage: str | None, function_id: str) ->
 def with_function(baggage: str | None, function_id: str) -> str:
     """Return a baggage list (W3C Baggage, 3.2) whose entry C{iii.function.id} names a function."""
     entries = [entry.strip() for entry in (baggage or "").split(",")]
-    kept = [entry for entry in entries if "=" in entry and entry.split("=", 1)[0].strip() != _FUNCTION]
-    return ",".join([*kept, f"{_FUNCTION}={quote(function_id, safe='!#$&()*+-./:<=>?@[]^_`{|}~' + chr(39))}"])
+    kept = [entry for entry in entries if "=" in entry and entry.split("=", 1)[0].strip() != FUNCTION_MEMBER]
+    return ",".join([*kept, f"{FUNCTION_MEMBER}={quote(function_id, safe='!#$&()*+-./:<=>?@[]^_`{|}~' + chr(39))}"])

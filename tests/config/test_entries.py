@@ -38,7 +38,8 @@ class ModuleTests(SynchronousTestCase):
         """C{workers} come before C{modules}, both in order, then what always runs."""
         settings = read("modules: [name: iii-http]\nworkers: [name: iii-engine-functions]")
         self.assertEqual(
-            [entry.name for entry in settings.modules], ["iii-engine-functions", "iii-http", "iii-worker-manager"]
+            [entry.name for entry in settings.modules],
+            ["iii-engine-functions", "iii-http", "iii-worker-manager", "iii-observability"],
         )
 
     def test_unavailable(self) -> None:
@@ -101,7 +102,7 @@ class ModuleTests(SynchronousTestCase):
         self.assertEqual(found["iii-exec"], ExecSettings(exec=("a", "b")))
 
     def test_sdk_fixture(self) -> None:
-        """The keys which the test fixtures of the SDKs use are accepted without a warning."""
+        """The keys which the test fixtures of the SDKs use are accepted; of those that do nothing yet, one warning."""
         settings = read(
             """
             workers:
@@ -124,7 +125,12 @@ class ModuleTests(SynchronousTestCase):
                 config: {security: {url_allowlist: [localhost], block_private_ips: false, require_https: false}}
             """
         )
-        self.assertEqual(settings.warnings, ())
+        (warning,) = settings.warnings
+        self.assertEqual(
+            warning,
+            "c.yaml:13: iii-observability: config: without effect in this version: exporter, sampling_ratio, "
+            "memory_max_spans",
+        )
 
     def test_sdk_access(self) -> None:
         """Their access rules are understood, though this version refuses a file that has them."""

@@ -11,6 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from iii.config import Settings, from_text
 from iii.config.blocks.listeners import HttpSettings, WorkerManagerSettings
+from iii.config.blocks.observability import ObservabilitySettings
+from iii.config.modules import LOG_KEYS
 from iii.config.parts import Tls
 from iii.config.settings import ApiSettings, EngineSettings
 from iii.core.limits import Limits
@@ -44,6 +46,7 @@ class SampleTests(SynchronousTestCase):
         self.assertEqual(found["iii-worker-manager"], replace(WorkerManagerSettings(), tls=tls))
         self.assertEqual(found["iii-http"], replace(HttpSettings(), tls=tls))
         self.assertEqual(settings.registration_namespace_grace_ms, 5000)
+        self.assertEqual(found["iii-observability"], ObservabilitySettings())
         structs: list[type[Struct]] = [EngineSettings, ApiSettings, Limits, WorkerManagerSettings, HttpSettings]
-        for key in {key for struct in structs for key in struct.__struct_fields__}:
+        for key in {key for struct in structs for key in struct.__struct_fields__} | set(LOG_KEYS):
             self.assertRegex(shown, rf"\n +{key}:")

@@ -166,7 +166,8 @@ class ObservabilitySettings(Struct, frozen=True, kw_only=True):
     @ivar logs_sampling_ratio: Share of the log records that is kept, 0 to 1; default 1.
     @ivar logs_console_output: Write workers' log records to the engine's log too; default true.
     @ivar alerts: Default none.
-    @ivar level: What the engine logs: a level, or a list such as C{info,iii::queue=debug}; default C{info}.
+    @ivar level: A level, or a list such as C{info,iii::queue=debug}; default C{info}.  In this version it decides which
+        records of workers appear in the engine's log.
     @ivar format: C{json} for one JSON object a line, anything else for lines to read; default C{default}.
     @ivar collapse_spans: Default none.
     """

@@ -78,8 +78,8 @@ class EventType:
     def _ended(self, call: Call, result: Raw, error: ErrorBody | None) -> None:
         if error is not None:
             self.log.warn(
-                "{function} failed on an event: {code}: {message}",
-                function=shown(call.function_id), code=shown(error.code), message=shown(error.message),
+                "{function} failed on an event: {code}: {text}",
+                function=shown(call.function_id), code=shown(error.code), text=shown(error.message),
             )  # fmt: skip
 
 

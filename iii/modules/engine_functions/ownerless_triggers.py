@@ -119,8 +119,8 @@ class OwnerlessTriggers:
             self._settle(trigger.id, error)
         elif error is not None:
             self.log.warn(
-                "trigger {id} of type {type} is parked, its provider refuses it: {code}: {message}",
-                id=trigger.id, type=shown(trigger.trigger_type), code=shown(error.code), message=shown(error.message),
+                "trigger {id} of type {type} is parked, its provider refuses it: {code}: {text}",
+                id=trigger.id, type=shown(trigger.trigger_type), code=shown(error.code), text=shown(error.message),
             )  # fmt: skip
 
     def _settle(self, trigger_id: str, error: ErrorBody | None) -> None:

@@ -17,6 +17,7 @@ from msgspec import Raw
 from twisted.logger import Logger
 
 from iii.core.errors import CallTimedOut, EngineStopping, FunctionNotFound, TooManyChannels, WorkerOverloaded
+from iii.core.shown import shown
 from iii.modules.http.router import Endpoint, Route
 from iii.wire.messages import NULL, encode
 
@@ -185,10 +186,10 @@ def logged_failure(route: Route, code: str, message: str) -> Answer:
     """Answer with 500 and an id that is also in the log."""
     error_id = urandom(6).hex()
     log.warn(
-        "{route} failed with {code}: {message} (error_id {error_id})",
+        "{route} failed with {code}: {text} (error_id {error_id})",
         route=str(route),
-        code=code,
-        message=message,
+        code=shown(code),
+        text=shown(message, 1000),
         error_id=error_id,
     )
     return error_answer(500, code, message, error_id)
