@@ -136,8 +136,8 @@ class LogRecordsTests(SynchronousTestCase):
             lambda inner: st.lists(inner, max_size=3)
             | st.dictionaries(
                 st.sampled_from(
-                    ["resourceLogs", "resource", "scopeLogs", "scope", "logRecords", "attributes", "key", "value", "body",
-                     "stringValue", "intValue", "kvlistValue", "arrayValue", "values", "timeUnixNano", "name"]
+                    ["resourceLogs", "resource", "scopeLogs", "scope", "logRecords", "attributes", "key", "value",
+                     "body", "stringValue", "intValue", "kvlistValue", "arrayValue", "values", "timeUnixNano", "name"]
                 ),
                 inner,
                 max_size=4,
