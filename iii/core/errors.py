@@ -152,6 +152,16 @@ class PayloadTooLarge(EngineError):
 
 
 @attrs.define(str=False)
+class BacklogFull(EngineError):
+    """So many ordered calls wait for a function's answer to an earlier one that this one is not made."""
+
+    code: ClassVar[str] = "backlog_full"
+    text: ClassVar[str] = "{limit} calls already wait for {function_id} to answer an earlier one"
+    function_id: str
+    limit: int
+
+
+@attrs.define(str=False)
 class EngineStopping(EngineError):
     """The engine is being stopped and takes no new calls."""
 

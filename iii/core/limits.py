@@ -31,6 +31,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         counted apart, and there may be as many.
     @ivar channels_per_connection: Channels that one worker connection has made and that exist at one time.
     @ivar channel_buffer_bytes: Bytes buffered in one channel before its writer is not read from.
+    @ivar ordered_backlog: Events of one source, such as one worker, that wait for a function to have dealt with the one
+        before; above, events are dropped.
     @ivar log_store_bytes: Log records that are kept; above, the oldest are dropped.
     @ivar log_deliveries: Calls that one C{log} trigger waits for; above, records are not delivered.
     @ivar http_connections: Open connections of the HTTP listener; one more is closed at once.
@@ -54,6 +56,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     channels: Count = 100_000
     channels_per_connection: Count = 10_000
     channel_buffer_bytes: Count = 4 * 2**20
+    ordered_backlog: Count = 1000
     log_store_bytes: Count = 16 * 2**20
     log_deliveries: Count = 1024
     http_connections: Count = 20_000

@@ -6,6 +6,8 @@ Changes of the functions are gathered for a moment and then told at once: a work
 
 from __future__ import annotations
 
+from functools import partial
+
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -15,6 +17,7 @@ from zope.interface import implementer
 from iii.core.connections import Connection
 from iii.core.engine import Engine
 from iii.core.invocations import Call
+from iii.core.ordered import OrderedCalls
 from iii.core.shown import shown
 from iii.core.triggers import Trigger
 from iii.interfaces import ITriggerProvider
@@ -57,7 +60,7 @@ class EventType:
     def __init__(self, engine: Engine, description: str) -> None:
         self.description = description
         self.triggers: dict[str, Trigger] = {}
-        self._engine = engine
+        self._engine, self._ordered = engine, OrderedCalls(engine)
 
     def register(self, trigger: Trigger) -> None:
         """Call the trigger's function from now on."""
@@ -74,6 +77,23 @@ class EventType:
             self._engine.invoke(
                 trigger.function_id, payload, self._ended, namespace=trigger.namespace, metadata=trigger.metadata
             )
+
+    def fire_in_order(self, event: msgspec.Struct, source: str) -> None:
+        """Likewise, but a function gets an event of a source when it has dealt with the source's earlier ones."""
+        payload = Raw(msgspec.json.encode(event))
+        for trigger in list(self.triggers.values()):
+            self._ordered.invoke(
+                (trigger.id, source),
+                trigger.function_id,
+                payload,
+                self._ended,
+                namespace=trigger.namespace,
+                metadata=trigger.metadata,
+                wanted=partial(self._live, trigger),
+            )
+
+    def _live(self, trigger: Trigger) -> bool:
+        return self.triggers.get(trigger.id) is trigger
 
     def _ended(self, call: Call, result: Raw, error: ErrorBody | None) -> None:
         if error is not None:
@@ -144,4 +164,5 @@ class WorkerChanges:
 
     def _fire(self, event: str, connection: Connection) -> None:
         if self.type.triggers:
-            self.type.fire(WorkerEvent(event, connection.id, given(connection.name), given(connection.namespace)))
+            said = WorkerEvent(event, connection.id, given(connection.name), given(connection.namespace))
+            self.type.fire_in_order(said, connection.id)

@@ -22,10 +22,15 @@ class EventsTestCase(EngineFunctionsTestCase):
         self.listener.register_trigger("t", self.type_id, "on", config={"any": "thing"})
 
     def events(self) -> list[Any]:
-        """Return the payloads since the last time."""
-        invocations = self.listener.received("invokefunction")
-        self.listener.edge.frames.clear()
-        return [each["data"] for each in invocations]
+        """Answer all calls since the last time, and those that come for it.  Return their payloads."""
+        payloads = []
+        while invocations := self.listener.received("invokefunction"):
+            self.listener.edge.frames.clear()
+            for each in invocations:
+                payloads.append(each["data"])
+                self.listener.answer(each, result=None)
+            self.clock.advance(0)
+        return payloads
 
 
 class FunctionsAvailableTests(EventsTestCase):
@@ -156,6 +161,30 @@ class WorkersAvailableTests(EventsTestCase):
             [{"event": "worker_disconnected", "worker_id": worker.id, "name": "w", "namespace": "default"}],
         )
         self.assertEqual(seen, [None])
+
+    def test_order(self) -> None:
+        """A function gets the events of a worker one after the other; those of another worker do not wait for them."""
+        slow, quick = connect(self.engine, "slow"), connect(self.engine, "quick")
+        slow.leave()
+        calls = self.listener.received("invokefunction")
+        self.assertEqual(
+            [(call["data"]["event"], call["data"]["worker_id"]) for call in calls],
+            [("worker_connected", slow.id), ("worker_connected", quick.id)],
+        )
+        self.assertEqual(
+            [event["event"] for event in self.events()], ["worker_connected"] * 2 + ["worker_disconnected"]
+        )
+
+    def test_ended_in_between(self) -> None:
+        """A trigger that has ended gets no more events, those that waited for its function included."""
+        connect(self.engine, "w").leave()
+        (call,) = self.listener.received("invokefunction")
+        self.listener.send("unregistertrigger", id="t")
+        self.listener.register_trigger("t", WORKERS, "on")  # another one of this id
+        self.listener.edge.frames.clear()
+        self.listener.answer(call, result=None)
+        self.clock.advance(0)
+        self.assertEqual(self.events(), [])
 
     def test_stopped(self) -> None:
         """The stopped module tells nothing."""
