@@ -114,7 +114,7 @@ class RefusalTests(SynchronousTestCase):
         said = self.make(
             "engine: {prot: 1}\n"
             "workers:\n- name: iii-worker-manager\n  config:\n    rbac: {auth_function_id: a}\n    port: x\n"
-            "- name: http\n  config: {middleware: [{function_id: m}]}\n"
+            "- name: http\n  config: {middleware: [{function_id: 5}]}\n"
         )
         self.assertEqual(
             [re.split(r"\. Known|;", line)[0] for line in said.removeprefix("iii: ").splitlines()],
@@ -122,7 +122,7 @@ class RefusalTests(SynchronousTestCase):
                 "c.yaml:1: engine.prot: unknown key",
                 "c.yaml:5: iii-worker-manager: config.rbac: is not available yet",
                 "c.yaml:6: iii-worker-manager: config.port: expected an integer from 0 to 65535, got text",
-                "c.yaml:8: http: config.middleware: is not available yet",
+                "c.yaml:8: http: config.middleware[0].function_id: expected text, got an integer: put it in quotes",
             ],
         )
 

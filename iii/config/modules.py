@@ -74,7 +74,7 @@ MODULES: Mapping[str, Module] = {
             idle_keys=tuple(key for key in ObservabilitySettings.__struct_fields__ if key not in LOG_KEYS),
         ),
         Module(name="iii-telemetry", settings=TelemetrySettings, without_file=False),
-        Module(name="iii-http", settings=HttpSettings, alias="http", available=True, missing_keys=("middleware",)),
+        Module(name="iii-http", settings=HttpSettings, alias="http", available=True),
         Module(name="iii-stream", settings=StreamSettings),
         Module(name="iii-state", settings=StateSettings, alias="state"),
         Module(name="iii-pubsub", settings=PubSubSettings, alias="pubsub"),

@@ -196,13 +196,11 @@ class RefusalTests(SynchronousTestCase):
             self.refused(
                 "workers:\n"
                 "- name: iii-worker-manager\n  config:\n    prot: 1\n    rbac: {}\n    middleware_function_id: f\n"
-                "- name: http\n  config:\n    middleware: [{function_id: f}]\n"
             ),
             [
                 "c.yaml:4: iii-worker-manager: config.prot: unknown key, did you mean port?",
                 f"c.yaml:5: iii-worker-manager: config.rbac: {MISSING}",
                 f"c.yaml:6: iii-worker-manager: config.middleware_function_id: {MISSING}",
-                f"c.yaml:9: http: config.middleware: {MISSING}",
             ],
         )
         self.assertEqual(
@@ -210,7 +208,7 @@ class RefusalTests(SynchronousTestCase):
             [f"c.yaml:1: iii-worker-manager: config.rbac: {MISSING}"],
         )
         settings = read(
-            "workers: [{name: iii-worker-manager, config: {rbac: }}, {name: http, config: {middleware: []}}]"
+            "workers: [{name: iii-worker-manager, config: {rbac: }}, {name: http}]"
         )
         self.assertEqual(blocks(settings)["http"], HttpSettings())
 

@@ -93,10 +93,11 @@ class HttpConnection(Protocol):
     def body(self, data: bytes) -> None:
         """A part of its body has come."""
         self._body_bytes += len(data)
-        if self._body_bytes > self._site.limits.http_body_bytes:
-            raise RequestRefused(413)
-        if self._current is not None:
-            self._current.receive(data)
+        current = self._current
+        if current is not None:
+            if self._body_bytes > current.body_limit:
+                raise RequestRefused(413)
+            current.receive(data)
 
     def end(self) -> None:
         """The body is complete."""

@@ -8,6 +8,8 @@ bytes of the answer have been given to the connection, which sends the answers i
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -16,19 +18,19 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from iii.core.channels import Channel
-from iii.core.errors import EngineStopping, TooManyChannels, WorkerOverloaded
-from iii.core.invocations import Call, EngineErrorBody
+from iii.core.errors import CallTimedOut, EngineStopping, TooManyChannels, WorkerOverloaded
+from iii.core.invocations import Call, Completion, EngineErrorBody
 from iii.interfaces import IChannelSocket
 from iii.modules.http.heads import CONTINUE
 from iii.modules.http.request import Request, json_or_null, request_object
 from iii.modules.http.response import (
-    TIMED_OUT,
     TOO_LARGE,
     Answer,
     empty_answer,
     failure,
     logged_failure,
     read_result,
+    timed_out,
     without_route,
 )
 from iii.modules.http.router import Route
@@ -38,6 +40,7 @@ from iii.modules.http.upload import Upload
 from iii.wire.messages import ABSENT, ErrorBody, is_null
 
 if TYPE_CHECKING:
+    from iii.modules.http.checks import Check
     from iii.modules.http.connection import HttpConnection
 
 
@@ -46,6 +49,7 @@ class Exchange:
     """
     One request.  It is the reading end of the channel C{response}.
 
+    @ivar body_limit: Bytes that its body may have.
     @ivar answered: It is decided what the answer is.
     @ivar complete: All of the answer has been given to the connection.
     @ivar keep_alive: The connection goes on after the answer.
@@ -56,11 +60,14 @@ class Exchange:
     log = Logger()
 
     __slots__ = (
+        "_admission",
+        "_asked",
         "_body",
         "_call",
         "_channels",
         "_connection",
         "_data",
+        "_early",
         "_expects_continue",
         "_in_gate",
         "_pieces",
@@ -72,6 +79,7 @@ class Exchange:
         "_values",
         "_waiting",
         "answered",
+        "body_limit",
         "complete",
         "deadline",
         "held",
@@ -85,9 +93,10 @@ class Exchange:
     def __init__(self, site: Site, connection: HttpConnection, request: Request) -> None:
         self._site, self._connection, self.request = site, connection, request
         self.keep_alive = request.headers.keep_alive
-        self.answered = self.complete = self._in_gate = self._waiting = self._expects_continue = False
+        self.answered = self.complete = self._in_gate = self._waiting = self._expects_continue = self._early = False
         self.deadline = inf
         self.held: list[bytes] | None = None
+        self._admission: Callable[[], None] | None = None  # what to do when the gate lets it in
         self._data = ABSENT  # for the function, until it is called
         self._pieces: list[bytes] | None = None  # of a JSON body, until it is complete
         self._body: bytes | None = None  # once it is complete, for whoever comes to read it
@@ -96,6 +105,8 @@ class Exchange:
         self._replies: Channel | None = None
         self._stream: StreamedResponse | None = None
         self._call: Call | None = None
+        self._asked: Check | None = None  # who decides whether it goes on
+        self.body_limit = site.limits.http_body_bytes
 
     # The request.
 
@@ -108,30 +119,54 @@ class Exchange:
         site, request = self._site, self.request
         headers = request.headers
         self._expects_continue = headers.expects_continue and body is None
-        if headers.length > site.limits.http_body_bytes:
-            self.refuse(413)
-            return
         endpoint, values = site.router.find(request.path)
         route = endpoint.routes.get(request.method) if endpoint is not None else None
+        if route is not None and route.max_body is not None:
+            self.body_limit = route.max_body
+        if headers.is_json:  # it goes into one message
+            self.body_limit = min(self.body_limit, site.limits.message_bytes)
+        if headers.length > self.body_limit:
+            self.refuse(413)
+            return
         if route is None or request.method == "OPTIONS":
             self.answer(without_route(request.method, endpoint))
             return
-        self._route, self._values = route, values
+        self._route, self._values, self._body = route, values, body
         if site.engine.stopping:
             self.answer(failure(route, EngineStopping.code, str(EngineStopping())))
             return
-        self.deadline = site.engine.clock.seconds() + site.timeout
+        self._restart()
+        if not site.middleware:
+            self._read()
+            return
+        if body is None:
+            self._early, self._pieces = True, []
+            self._connection.throttle()
+        self._enter(partial(self._ask, iter(site.middleware), b"null", self._let_in))
+
+    def _let_in(self) -> None:
+        """All that is asked before every handler lets it go on."""
+        self._leave_gate()
+        self._early = False
+        self._read()
+        self._connection.throttle()
+
+    def _read(self) -> None:
+        """Go on when the body is complete, or is one that is passed on as it comes."""
+        body, is_json = self._body, self.request.headers.is_json
         if body is not None:
-            self._body = body
-            self._enter(json_or_null(body) if body and headers.is_json else b"null")
+            self._offer(json_or_null(body) if body and is_json else b"null")
             return
         if self._expects_continue:
             self._expects_continue = False
             self._connection.send(self, CONTINUE)
-        if headers.is_json:
-            self._pieces = []
+        if is_json:
+            self._pieces = self._pieces or []
         else:
-            self._enter(b"null")
+            pieces, self._pieces = self._pieces or (), None
+            self._offer(b"null")
+            for piece in pieces:
+                self.receive(piece)
 
     def receive(self, data: bytes) -> None:
         """A part of the body has come."""
@@ -146,37 +181,120 @@ class Exchange:
             self._upload.end()
         elif self._pieces is not None and not self.answered:
             self._body, self._pieces = b"".join(self._pieces), None
-            self._enter(json_or_null(self._body) if self._body else b"null")
+            if not self._early:
+                self._offer(json_or_null(self._body) if self._body else b"null")
 
     @property
     def stalled(self) -> bool:
         """The body is not taken: no more of it should be read."""
-        return self._upload is not None and self._upload.stalled
+        return self._early or (self._upload is not None and self._upload.stalled)
 
-    # The call.
+    # The calls.
 
-    def _enter(self, body: bytes) -> None:
+    def _restart(self) -> None:
+        """Start the time until the head of a response must be ready."""
+        self.deadline = self._site.engine.clock.seconds() + self._timeout
+
+    @property
+    def _timeout(self) -> float:
+        return self._route.timeout or self._site.timeout
+
+    def _enter(self, then: Callable[[], None]) -> None:
         """
         Go through the gate, at once or later.
 
+        @param then: What to do when it is let in.
+        """
+        self._in_gate, self._admission = True, then
+        if self._site.gate.enter(self):
+            self._waiting = self._admission is not None
+        else:
+            self._in_gate = False
+            self._turn_away()
+
+    def admitted(self) -> None:
+        """The gate lets it in."""
+        then, self._admission = self._admission, None
+        assert then is not None
+        if self._waiting:
+            self._waiting = False
+            self._restart()
+        then()
+
+    def _ask(self, checks: Iterator[Check], body: bytes, then: Callable[[], None]) -> None:
+        """
+        Ask one function after the other whether the request may go on.
+
+        @param body: JSON.
+        @param then: What to do when all let it.
+        """
+        check = self._asked = next(checks, None)
+        if check is None:
+            then()
+            return
+
+        def asked(call: Call, result: Raw, error: ErrorBody | None) -> None:
+            self._call = None
+            if self.answered:
+                return
+            try:
+                if error is None:
+                    answer = check.verdict(self._route, result, self._site.heads.overridden(self.request))
+                elif isinstance(error, EngineErrorBody) and error.code == CallTimedOut.code:
+                    answer = check.timed_out
+                else:
+                    answer = self._failure(error)
+            except Exception:  # a defect; it must not reach the worker's connection
+                self.log.failure(
+                    "the check {function} of {route} failed", function=check.function_id, route=str(self._route)
+                )
+                answer = logged_failure(self._route, "INTERNAL_ERROR", "internal server error")
+            if answer is None:
+                self._ask(checks, body, then)
+            else:
+                self.answer(answer)
+
+        question = check.question(self._route, self._values, self.request, body)
+        self._invoke(check.function_id, question, ABSENT, asked, check.namespace(self._route, self._site.engine))
+
+    def _offer(self, body: bytes) -> None:
+        """
+        Make the object for the function, and call it when it is the request's turn.
+
         @param body: JSON.
         """
-        channels = self._site.engine.channels
+        channels, route = self._site.engine.channels, self._route
         try:
             ids = self._channels = channels.promise(self._open_upload, self._open_replies)
         except TooManyChannels as error:
             self._site.engine.counters.hit("channels")
-            self.answer(failure(self._route, error.code, str(error)))
+            self.answer(failure(route, error.code, str(error)))
             return
         if self._body is None:
             channels.redeem(ids[0])  # what comes of it must be put somewhere
-        self._data = request_object(self._route, self._values, self.request, body, ids, channels.key(ids[0]))
-        self._in_gate = True
-        if self._site.gate.enter(self):
-            self._waiting = bool(self._data)
+        self._data = request_object(route, self._values, self.request, body, ids, channels.key(ids[0]))
+        if route.checks:
+            self._enter(partial(self._ask, iter(route.checks), body, self._handle))
         else:
-            self._in_gate = False
-            self._turn_away()
+            self._enter(self._handle)
+
+    def _handle(self) -> None:
+        """Call the function."""
+        data, self._data = self._data, ABSENT
+        self._invoke(self._route.function_id, data, self._route.metadata, self._called, self._route.namespace)
+
+    def _invoke(self, function_id: str, data: Raw, metadata: Raw, complete: Completion, namespace: str) -> None:
+        headers = self.request.headers.values
+        self._call = self._site.engine.invoke(
+            function_id,
+            data,
+            complete,
+            namespace=namespace,
+            metadata=metadata,
+            timeout=self._timeout,
+            traceparent=headers.get("traceparent"),
+            baggage=headers.get("baggage"),
+        )
 
     def _open_upload(self, channel: Channel) -> None:
         upload = Upload(channel, self._connection.throttle)
@@ -190,24 +308,6 @@ class Exchange:
         self._replies = channel
         channel.attach_reader(self)
 
-    def admitted(self) -> None:
-        """The gate lets it in: call the function."""
-        site, route, headers = self._site, self._route, self.request.headers.values
-        data, self._data = self._data, ABSENT
-        if self._waiting:
-            self._waiting = False
-            self.deadline = site.engine.clock.seconds() + site.timeout
-        self._call = site.engine.invoke(
-            route.function_id,
-            data,
-            self._called,
-            namespace=route.namespace,
-            metadata=route.metadata,
-            timeout=site.timeout,
-            traceparent=headers.get("traceparent"),
-            baggage=headers.get("baggage"),
-        )
-
     def _called(self, call: Call, result: Raw, error: ErrorBody | None) -> None:
         """The function has ended.  If it returned nothing, the answer comes over the channel."""
         self._call = None
@@ -215,13 +315,16 @@ class Exchange:
             return
         try:
             if error is not None:
-                ours = isinstance(error, EngineErrorBody)
-                self.answer((failure if ours else logged_failure)(self._route, error.code, error.message))
+                self.answer(self._failure(error))
             elif not is_null(result):
                 self.answer(read_result(result, self._site.heads.overridden(self.request)))
         except Exception:  # a defect; it must not reach the worker's connection, which has called
             self.log.failure("answering {route} failed", route=str(self._route))
             self.answer(logged_failure(self._route, "INTERNAL_ERROR", "internal server error"))
+
+    def _failure(self, error: ErrorBody) -> Answer:
+        ours = isinstance(error, EngineErrorBody)
+        return (failure if ours else logged_failure)(self._route, error.code, error.message)
 
     # What the channel of the response asks for.
 
@@ -309,8 +412,10 @@ class Exchange:
         """The deadline has passed."""
         if self._waiting:
             self._turn_away()
+        elif self._asked is not None:
+            self.answer(self._asked.timed_out)
         else:
-            self.answer(TIMED_OUT)
+            self.answer(timed_out(f"no response within {self._timeout:g} s"))
 
     def _turn_away(self) -> None:
         self.answer(failure(self._route, WorkerOverloaded.code, "too many requests are in progress"))
@@ -343,6 +448,9 @@ class Exchange:
             self._site.engine.channels.withdraw(channels)
             if self._upload is not None:
                 self._upload.drop()
+        self._leave_gate()
+
+    def _leave_gate(self) -> None:
         if self._in_gate:
             self._in_gate = False
             self._site.gate.leave(self)

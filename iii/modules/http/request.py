@@ -7,8 +7,9 @@ long as a client sends the same ones, and a JSON body passes through as it came.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from urllib.parse import unquote_plus
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from urllib.parse import unquote, unquote_plus
 
 import msgspec
 from msgspec import Raw
@@ -19,6 +20,8 @@ from iii.wire.messages import encode, nested_deeper
 MAX_BODY_DEPTH = 127
 """Nesting levels of a JSON body; a deeper one counts as invalid."""
 
+NOTHING: Mapping[str, Sequence[str]] = MappingProxyType({})
+
 _decode_raw = msgspec.json.Decoder(Raw).decode
 
 
@@ -27,7 +30,8 @@ class Headers:
     The headers of a request and what they say about it.  Requests with the same headers share it.
 
     @ivar values: By lower-case name; of a repeated one the last value.
-    @ivar json: The same as JSON.
+    @ivar member: The members of a request object about them: C{headers}, and C{multi_value_headers} when a name came
+        more than once.
     @ivar raw: All lines as they came, the empty one at the end included.
     @ivar http10: The version, which belongs to their meaning, is 1.0, else 1.1.
     @ivar keep_alive: The client is ready to send another request on this connection.
@@ -37,13 +41,24 @@ class Headers:
     @ivar is_json: The body is to be read as JSON (A6: the type is compared by case).
     """
 
-    __slots__ = ("chunked", "expects_continue", "http10", "is_json", "json", "keep_alive", "length", "raw", "values")
+    __slots__ = ("chunked", "expects_continue", "http10", "is_json", "keep_alive", "length", "member", "raw", "values")
 
     def __init__(
-        self, values: dict[str, str], raw: bytes = b"", *, http10: bool = False, keep_alive: bool = True
+        self,
+        values: dict[str, str],
+        raw: bytes = b"",
+        *,
+        repeated: Mapping[str, Sequence[str]] = NOTHING,
+        http10: bool = False,
+        keep_alive: bool = True,
     ) -> None:
+        """
+        @param repeated: All values of the names that came more than once.
+        """
         self.values, self.raw, self.http10, self.keep_alive = values, raw, http10, keep_alive
-        self.json = encode(values)
+        self.member = b'"headers":' + encode(values)
+        if repeated:
+            self.member += b',"multi_value_headers":' + encode(repeated)
         self.chunked = "transfer-encoding" in values
         self.length = int(values.get("content-length", 0))
         self.expects_continue = (
@@ -87,19 +102,32 @@ lowered_names = _Lowered()
 
 
 def tidy(values: dict[str, str]) -> None:
-    """Make of header values, read as Latin-1, what a function gets: trimmed, and C{""} for what is not ASCII."""
+    """Make of header values, read as Latin-1, what a function gets."""
     for name, value in values.items():
-        values[name] = value.strip() if value.isascii() else ""
+        values[name] = tidied(value)
 
 
-def parse_query(query: str) -> dict[str, str]:
-    """Decode a query as a form; the last value of a name wins."""
-    parameters = {}
+def tidied(value: str) -> str:
+    """Return a header value trimmed, and C{""} for one that is not ASCII."""
+    return value.strip() if value.isascii() else ""
+
+
+def parse_query(query: str) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """
+    Decode a query as a form.
+
+    @return: The last value of each name, and all values of the names that came more than once.
+    """
+    parameters: dict[str, str] = {}
+    repeated: dict[str, list[str]] = {}
     for pair in query.split("&"):
         if pair:
             name, _, value = pair.partition("=")
-            parameters[unquote_plus(name)] = unquote_plus(value)
-    return parameters
+            name, value = unquote_plus(name), unquote_plus(value)
+            if name in parameters:
+                repeated.setdefault(name, [parameters[name]]).append(value)
+            parameters[name] = value
+    return parameters, repeated
 
 
 def json_or_null(body: bytes) -> bytes:
@@ -129,13 +157,45 @@ def request_object(
     @param body: JSON.
     @param channels: The ids of C{request_body} and C{response}, which have one key.
     """
-    query = encode(parse_query(request.query)) if request.query else b"{}"
-    parameters = encode(dict(zip(route.names, values))) if values else b"{}"  # noqa: B905  strict costs 0.15 µs
     refs = (
         f',"request_body":{{"channel_id":"{channels[0]}","access_key":"{key}","direction":"read"}}'
         f',"response":{{"channel_id":"{channels[1]}","access_key":"{key}","direction":"write"}}}}'
     )
     return Raw(
-        b'{"query_params":%b,"path_params":%b,"headers":%b%b%b%b'
-        % (query, parameters, request.headers.json, route.fixed_members, body, refs.encode())
+        b"{%b,%b%b%b%b"
+        % (_parameters(route, values, request), request.headers.member, route.fixed_members, body, refs.encode())
     )
+
+
+def condition_object(route: Route, values: Sequence[str], request: Request, body: bytes) -> Raw:
+    """Return what a condition is called with: the handler's object without the channels (A5)."""
+    return Raw(
+        b"{%b,%b%b%b}" % (_parameters(route, values, request), request.headers.member, route.fixed_members, body)
+    )
+
+
+def middleware_object(route: Route, values: Sequence[str], request: Request) -> Raw:
+    """Return what middleware is called with (A9), and the route's path."""
+    return Raw(
+        b'{"phase":"preHandler","request":{%b,%b,"method":%b,"path":%b},"context":{}}'
+        % (
+            _parameters(route, values, request), request.headers.member, encode(request.method), encode(route.path),
+        )
+    )  # fmt: skip
+
+
+def _parameters(route: Route, values: Sequence[str], request: Request) -> bytes:
+    """
+    Return the members about the parameters of path and query: as the contract has them, and C{decoded_path_params},
+    C{multi_value_query_params} where these say something else.
+    """
+    raw = decoded = b"{}"
+    if values:
+        raw = decoded = encode(dict(zip(route.names, values)))  # noqa: B905  strict costs 0.15 µs
+        if b"%" in raw:
+            decoded = encode({name: unquote(value) for name, value in zip(route.names, values, strict=True)})
+    if not request.query:
+        return b'"query_params":{},"path_params":%b,"decoded_path_params":%b' % (raw, decoded)
+    query, repeated = parse_query(request.query)
+    multi = b',"multi_value_query_params":%b' % encode(repeated) if repeated else b""
+    return b'"query_params":%b%b,"path_params":%b,"decoded_path_params":%b' % (encode(query), multi, raw, decoded)

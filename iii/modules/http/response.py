@@ -101,6 +101,36 @@ def read_result(result: Raw, overridden: frozenset[str]) -> Answer:
     return Answer(status, fields, _decode_text(body).encode() if body.startswith(b'"') else body)
 
 
+class _MiddlewareResponse(msgspec.Struct, gc=False):
+    status_code: Any = None
+    headers: Any = None
+    body: Raw = msgspec.field(default_factory=lambda: NULL)
+
+
+_decode_response = msgspec.json.Decoder(_MiddlewareResponse).decode
+
+
+def read_response_of_middleware(response: Raw, overridden: frozenset[str]) -> Answer:
+    """
+    Read what middleware answers in the handler's place (A9).  The body is always JSON, and headers count only when all
+    of their values are texts.
+
+    @param overridden: As for L{read_result}.
+    """
+    try:
+        given = _decode_response(response)
+    except msgspec.DecodeError:
+        given = _MiddlewareResponse()
+    status = 200 if given.status_code is None else _status(given.status_code)
+    headers = given.headers if isinstance(given.headers, dict) else {}
+    if not all(isinstance(value, str) for value in headers.values()):
+        headers = {}
+    fields = read_fields(headers.items(), overridden)
+    if not fields.has_type:
+        fields = Fields(_JSON_TYPE + fields.lines, True, fields.length)
+    return Answer(status, fields, bytes(given.body or NULL))
+
+
 def _status(value: object) -> int:
     if type(value) is not int or not 0 <= value < 2**64:
         return 200
@@ -140,17 +170,22 @@ def empty_answer(status: int, lines: bytes = b"") -> Answer:
     return Answer(status, Fields(lines), b"")
 
 
-def error_answer(status: int, code: str, message: str, error_id: str | None = None, lines: bytes = b"") -> Answer:
-    """Return an error in its envelope (A11)."""
+def error_answer(
+    status: int, code: str, message: str, error_id: str | None = None, lines: bytes = b"", **beside: object
+) -> Answer:
+    """
+    Return an error in its envelope (A11).
+
+    @param beside: Members of the envelope beside C{error}.
+    """
     error = {"code": code, "message": message}
     if error_id is not None:
         error["error_id"] = error_id
-    return Answer(status, Fields(_JSON_TYPE + lines, True), encode({"error": error}))
+    return Answer(status, Fields(_JSON_TYPE + lines, True), encode({"error": error, **beside}))
 
 
 NOT_FOUND = error_answer(404, "NOT_FOUND", "Not Found")
 TOO_LARGE = error_answer(413, "PAYLOAD_TOO_LARGE", "Request body too large")
-TIMED_OUT = empty_answer(504)
 
 
 def without_route(method: str, endpoint: Endpoint | None) -> Answer:
@@ -165,7 +200,12 @@ def without_route(method: str, endpoint: Endpoint | None) -> Answer:
         return empty_answer(200, b"allow: %b\r\n" % endpoint.allow)
     if endpoint is None or (method == "HEAD" and "GET" in endpoint.routes):
         return NOT_FOUND
-    return empty_answer(405, b"allow: %b\r\n" % endpoint.allow)
+    return error_answer(405, "METHOD_NOT_ALLOWED", "Method Not Allowed", lines=b"allow: %b\r\n" % endpoint.allow)
+
+
+def timed_out(message: str) -> Answer:
+    """Answer that no response was ready in time."""
+    return error_answer(504, "TIMEOUT", message)
 
 
 def failure(route: Route, code: str, message: str) -> Answer:
@@ -173,7 +213,7 @@ def failure(route: Route, code: str, message: str) -> Answer:
     Turn the error of a call into an answer.  A function's own is passed on; a busy worker is worth another try.
     """
     if code == CallTimedOut.code:
-        return TIMED_OUT
+        return timed_out(message)
     if code in _TRY_AGAIN:
         return error_answer(503, code, message, lines=_RETRY_AFTER)
     if code == FunctionNotFound.code:

@@ -10,11 +10,17 @@ still percent-encoded.  The path alone decides where a request goes; then its me
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import attrs
 from msgspec import Raw
 
 from iii.core.errors import TriggerRefused
 from iii.wire.messages import ABSENT, DEFAULT_NAMESPACE
+
+if TYPE_CHECKING:
+    from iii.modules.http.checks import Check
 
 MAX_PATH = 8192
 """Characters of a route's path."""
@@ -76,6 +82,9 @@ class Route:
     @ivar path: As it was registered.
     @ivar names: What the values of its parameters are called.
     @ivar fixed_members: The members of every request object that depend on the route alone, as JSON.
+    @ivar checks: What is asked before the function, in order.
+    @ivar timeout: Seconds until the head of a response must be ready; the listener's default without one.
+    @ivar max_body: Bytes of a request's body; the engine's limit without one.
     """
 
     method: str
@@ -85,6 +94,9 @@ class Route:
     namespace: str = DEFAULT_NAMESPACE
     metadata: Raw = ABSENT
     fixed_members: bytes = b""
+    checks: Sequence[Check] = ()
+    timeout: float | None = None
+    max_body: int | None = None
     names: tuple[str, ...] = attrs.field(init=False)
 
     @names.default

@@ -13,10 +13,10 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from iii.config.blocks.listeners import HttpSettings
-from iii.config.errors import ConfigError
 from iii.core.engine import Engine
 from iii.core.functions import FunctionDeclaration
 from iii.interfaces import IModule, ITriggerProvider
+from iii.modules.http.checks import Middleware
 from iii.modules.http.connection import HttpConnection
 from iii.modules.http.router import Router
 from iii.modules.http.site import Site
@@ -73,10 +73,7 @@ class HttpModule(Service):
     ) -> None:
         """
         @param stop_timeout: Seconds in which clients can read the last answers when the module stops.
-        @raise ConfigError: The settings ask for what is not available.
         """
-        if settings.middleware:
-            raise ConfigError("iii-http: middleware is not available yet; remove it, or wait for the next version")
         self._settings, self._reactor, self._stop_timeout = settings, reactor, stop_timeout
         router = Router()
         self.trigger_types = {"http": HttpTriggers(router)}
@@ -87,6 +84,10 @@ class HttpModule(Service):
             timeout=settings.default_timeout / 1000,
             concurrency=settings.concurrency_request_limit,
             cors=settings.cors,
+            middleware=[
+                Middleware(entry.function_id, True)
+                for entry in sorted(settings.middleware, key=lambda entry: entry.priority)
+            ],
         )
         self._listening: IListeningPort | None = None
         self._checks = LoopingCall(self._check)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from iii.config.blocks.listeners import Cors
@@ -13,6 +14,7 @@ from iii.modules.http.router import Router
 from iii.wire.outbox import Flusher
 
 if TYPE_CHECKING:
+    from iii.modules.http.checks import Check
     from iii.modules.http.connection import HttpConnection
 
 
@@ -21,6 +23,7 @@ class Site:
     The routes, and what answering takes.
 
     @ivar timeout: Seconds until the head of a response must be ready.
+    @ivar middleware: What is asked before every handler, in order.
     @ivar now: The time of the last L{tick}, in seconds: what a deadline of many seconds needs, without asking the clock
         for each request.
     @ivar closing: Every connection ends as soon as it has answered.
@@ -28,11 +31,19 @@ class Site:
     """
 
     def __init__(
-        self, engine: Engine, router: Router, flusher: Flusher, *, timeout: float, concurrency: int, cors: Cors | None
+        self,
+        engine: Engine,
+        router: Router,
+        flusher: Flusher,
+        *,
+        timeout: float,
+        concurrency: int,
+        cors: Cors | None,
+        middleware: Sequence[Check] = (),
     ) -> None:
         self.engine, self.router, self.flusher = engine, router, flusher
         self.limits = engine.limits
-        self.timeout = timeout
+        self.timeout, self.middleware = timeout, middleware
         self.heads = Heads(CorsPolicy(cors))
         self.gate = Gate(concurrency)
         self.connections: dict[HttpConnection, None] = {}

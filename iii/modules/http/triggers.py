@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from sys import intern
 from typing import Any
 
@@ -13,11 +13,15 @@ from zope.interface import implementer
 from iii.core.errors import TriggerRefused
 from iii.core.triggers import Trigger
 from iii.interfaces import ITriggerProvider
+from iii.modules.http.checks import Check, Condition, Middleware
 from iii.modules.http.request import fixed_members
 from iii.modules.http.router import Route, Router, parse
 from iii.wire.messages import ABSENT
 
 Schema = Mapping[str, Any]
+
+MAX_MIDDLEWARE = 100
+LARGEST = 2**40
 
 METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS")
 
@@ -32,6 +36,16 @@ CONFIGURATION_SCHEMA: Schema = {
             "type": "array",
             "items": {"type": "string"},
             "description": "Functions called before the handler",
+        },
+        "timeout_ms": {
+            "type": ["integer", "null"],
+            "minimum": 1,
+            "description": "Until the head of a response must be ready; default: default_timeout of the listener",
+        },
+        "max_body_bytes": {
+            "type": ["integer", "null"],
+            "minimum": 1,
+            "description": "Of a request's body; default: the engine's limit http_body_bytes",
         },
     },
     "required": ["api_path"],
@@ -79,11 +93,7 @@ def read_route(trigger: Trigger) -> Route:
     method = method.upper() if isinstance(method, str) else "GET"
     if method not in METHODS:
         raise TriggerRefused(f"http_method '{method}' is not one of {', '.join(METHODS)}")
-    if isinstance(config.get("condition_function_id"), str):
-        raise TriggerRefused("condition_function_id is not available yet")
-    middleware = config.get("middleware_function_ids")
-    if isinstance(middleware, list) and any(isinstance(member, str) for member in middleware):
-        raise TriggerRefused("middleware_function_ids is not available yet")
+    timeout_ms = _positive(config, "timeout_ms")
     return Route(
         method,
         path,
@@ -92,7 +102,27 @@ def read_route(trigger: Trigger) -> Route:
         intern(trigger.namespace),
         trigger.metadata or ABSENT,
         fixed_members(method, path),
+        _checks(config),
+        None if timeout_ms is None else timeout_ms / 1000,
+        _positive(config, "max_body_bytes"),
     )
+
+
+def _checks(config: Mapping[str, Any]) -> Sequence[Check]:
+    condition = config.get("condition_function_id")
+    conditions = [Condition(condition)] if isinstance(condition, str) else []
+    listed = config.get("middleware_function_ids")
+    middleware = [member for member in listed if isinstance(member, str)] if isinstance(listed, list) else []
+    if len(middleware) > MAX_MIDDLEWARE:
+        raise TriggerRefused(f"middleware_function_ids names {len(middleware)} functions; {MAX_MIDDLEWARE} are allowed")
+    return (*conditions, *map(Middleware, middleware))
+
+
+def _positive(config: Mapping[str, Any], key: str) -> int | None:
+    value = config.get(key)
+    if value is not None and not (type(value) is int and 0 < value <= LARGEST):
+        raise TriggerRefused(f"`{key}` is to be an integer from 1 to {LARGEST}")
+    return value
 
 
 def _members(config: Raw) -> dict[str, Any]:

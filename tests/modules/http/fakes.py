@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
@@ -15,10 +15,12 @@ from zope.interface import implementer
 from iii.config.blocks.listeners import Cors
 from iii.core.channels import Channel, Channels
 from iii.core.engine import Counters
+from iii.core.functions import FunctionTable
 from iii.core.invocations import EngineErrorBody
 from iii.core.limits import Limits
 from iii.core.triggers import Trigger
 from iii.interfaces import IChannelSocket
+from iii.modules.http.checks import Check
 from iii.modules.http.connection import HttpConnection
 from iii.modules.http.router import Router
 from iii.modules.http.site import Site
@@ -140,6 +142,7 @@ class FakeEngine:
         self.counters = Counters()
         self.stopping = False
         self.calls: list[Invocation] = []
+        self.functions = FunctionTable()
         self.at_once: Callable[[Invocation], None] = lambda call: None
 
     def invoke(self, function_id: str, data: Raw, complete: Callable[..., None], **options: Any) -> Invocation:
@@ -311,7 +314,13 @@ class Server:
     """A site with routes."""
 
     def __init__(
-        self, *, timeout: float = 30.0, concurrency: int = 1024, cors: Cors | None = None, **limits: int
+        self,
+        *,
+        timeout: float = 30.0,
+        concurrency: int = 1024,
+        cors: Cors | None = None,
+        middleware: Sequence[Check] = (),
+        **limits: int,
     ) -> None:
         self.clock = Clock()
         self.clock.advance(START)
@@ -319,12 +328,20 @@ class Server:
         self.router = Router()
         self.triggers = HttpTriggers(self.router)
         self.site = Site(
-            self.engine, self.router, Flusher(self.clock), timeout=timeout, concurrency=concurrency, cors=cors
+            self.engine,
+            self.router,
+            Flusher(self.clock),
+            timeout=timeout,
+            concurrency=concurrency,
+            cors=cors,
+            middleware=middleware,
         )
 
-    def route(self, method: str, path: str, function_id: str = "f", **members: Any) -> Trigger:
-        """Register a route."""
-        config = {"api_path": path, "http_method": method}
+    def route(
+        self, method: str, path: str, function_id: str = "f", config: dict[str, Any] | None = None, **members: Any
+    ) -> Trigger:
+        """Register a route; C{config} has members beside path and method."""
+        config = {"api_path": path, "http_method": method, **(config or {})}
         trigger = Trigger(f"{method} {path} {function_id}", "http", function_id, Raw(json.dumps(config).encode()))
         for name, value in members.items():
             setattr(trigger, name, value)

@@ -12,7 +12,6 @@ class QueryTests(SynchronousTestCase):
         """A query is decoded as a form: spec/http.md, A5."""
         for query, expected in (
             ("a=1&b=2", {"a": "1", "b": "2"}),
-            ("a=1&a=2", {"a": "2"}),
             ("a", {"a": ""}),
             ("a=", {"a": ""}),
             ("=a", {"": "a"}),
@@ -26,7 +25,11 @@ class QueryTests(SynchronousTestCase):
             ("a;b=c", {"a;b": "c"}),
             ("", {}),
         ):
-            self.assertEqual(parse_query(query), expected, query)
+            self.assertEqual(parse_query(query), (expected, {}), query)
+
+    def test_repeated(self) -> None:
+        """The last value of a name wins; all of them are told beside."""
+        self.assertEqual(parse_query("a=1&b=2&a=&a=3"), ({"a": "3", "b": "2"}, {"a": ["1", "", "3"]}))
 
 
 class NamesTests(SynchronousTestCase):

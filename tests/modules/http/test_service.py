@@ -17,7 +17,6 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
 from iii.config.blocks.listeners import HttpSettings, Middleware
-from iii.config.errors import ConfigError
 from iii.config.parts import Tls
 from iii.core.limits import Limits
 from iii.core.triggers import Trigger
@@ -56,9 +55,10 @@ class SettingsTests(SynchronousTestCase):
         self.assertEqual(list(module.trigger_types), ["http"])
 
     def test_middleware(self) -> None:
-        """Global middleware is refused while it is not there."""
-        error = self.assertRaises(ConfigError, self.module, middleware=(Middleware(function_id="m"),))
-        self.assertIn("middleware is not available yet", str(error))
+        """Global middleware is asked by priority, equal ones in the order of the file."""
+        entries = [("b", 1), ("c", 1), ("a", -1)]
+        module = self.module(middleware=[Middleware(function_id=name, priority=number) for name, number in entries])
+        self.assertEqual([check.function_id for check in module._site.middleware], ["a", "b", "c"])
 
 
 class SocketTestCase(TestCase):

@@ -72,16 +72,37 @@ class ConfigTests(TriggersTestCase):
             "http_method 'TRACE' is not one of GET, POST, PUT, DELETE, PATCH, HEAD, OPTIONS",
         )
 
-    def test_not_available(self) -> None:
-        """Conditions and middleware are refused while they are not there; what means none of them is taken."""
+    def checks(self, **config: object) -> list[str]:
+        """Return who is asked before the function of a route with this config."""
+        self.register({"api_path": "a", **config})
+        return [f"{type(check).__name__} {check.function_id}" for check in self.route("/a").checks]
+
+    def test_checks(self) -> None:
+        """The condition is asked first, then middleware in the order of the list; what is no text is none."""
         self.assertEqual(
-            self.refused({"api_path": "a", "condition_function_id": ""}), "condition_function_id is not available yet"
+            self.checks(condition_function_id="c", middleware_function_ids=["n", 1, "m", None]),
+            ["Condition c", "Middleware n", "Middleware m"],
         )
-        self.assertEqual(
-            self.refused({"api_path": "a", "middleware_function_ids": [1, "m"]}),
-            "middleware_function_ids is not available yet",
-        )
-        self.register({"api_path": "a", "condition_function_id": None, "middleware_function_ids": [1]})
+        self.assertEqual(self.checks(condition_function_id=""), ["Condition "])
+        self.assertEqual(self.checks(condition_function_id=5, middleware_function_ids="m"), [])
+        self.assertEqual(self.checks(condition_function_id=None, middleware_function_ids=None), [])
+
+    def test_much_middleware(self) -> None:
+        """A list without end is refused."""
+        reason = self.refused({"api_path": "a", "middleware_function_ids": ["m"] * 101})
+        self.assertEqual(reason, "middleware_function_ids names 101 functions; 100 are allowed")
+
+    def test_own_limits(self) -> None:
+        """A route may have its own time and size of bodies; what is no positive integer is refused by name."""
+        self.register({"api_path": "a", "timeout_ms": 1500, "max_body_bytes": 2**31})
+        route = self.route("/a")
+        self.assertEqual((route.timeout, route.max_body), (1.5, 2**31))
+        self.register({"api_path": "b", "timeout_ms": None})
+        self.assertIsNone(self.route("/b").timeout)
+        for key in ("timeout_ms", "max_body_bytes"):
+            for value in (0, -1, 1.5, "1", True, 2**41):
+                reason = self.refused({"api_path": "c", key: value})
+                self.assertEqual(reason, f"`{key}` is to be an integer from 1 to {2**40}")
 
     def test_schemas(self) -> None:
         """What introspection shows can be written as JSON and names the keys."""
