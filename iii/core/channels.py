@@ -33,6 +33,7 @@ class Channel:
     @ivar maker: Who has made it; C{None} for those that were promised.
     @ivar writer: The writing end, once it has come.
     @ivar reader: The reading end, once it has come.
+    @ivar broken: The writer has gone without closing: what it wrote is perhaps not all.
     """
 
     __slots__ = (
@@ -43,6 +44,7 @@ class Channel:
         "_forget",
         "_max_bytes",
         "_paused",
+        "broken",
         "created",
         "id",
         "maker",
@@ -63,7 +65,7 @@ class Channel:
         self._buffer_size, self._max_bytes, self._forget = buffer_size, max_bytes, forget
         self._buffer: deque[tuple[bytes, bool]] = deque()
         self._bytes = 0
-        self._paused = self._ended = False
+        self._paused = self._ended = self.broken = False
         self.writer: IChannelSocket | None = None
         self.reader: IChannelSocket | None = None
 
@@ -107,8 +109,9 @@ class Channel:
             self.writer.resume()
         self._finish_if_done()
 
-    def end(self) -> None:
+    def end(self, *, broken: bool = False) -> None:
         """The writer has closed, or is gone: the reader gets what is buffered, then the end."""
+        self.broken = broken
         self._ended = True
         self._paused = False
         self._finish_if_done()

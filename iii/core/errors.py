@@ -162,6 +162,14 @@ class BacklogFull(EngineError):
 
 
 @attrs.define(str=False)
+class ResponseBrokenOff(EngineError):
+    """A function opened its streamed response, and its socket broke off before anything of a body came."""
+
+    code: ClassVar[str] = "response_broken_off"
+    text: ClassVar[str] = "the worker's connection for the response broke off"
+
+
+@attrs.define(str=False)
 class EngineStopping(EngineError):
     """The engine is being stopped and takes no new calls."""
 

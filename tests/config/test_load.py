@@ -207,9 +207,7 @@ class RefusalTests(SynchronousTestCase):
             self.refused("modules: [{class: WorkerModule, config: {rbac: {auth_function_id: f}}}]"),
             [f"c.yaml:1: iii-worker-manager: config.rbac: {MISSING}"],
         )
-        settings = read(
-            "workers: [{name: iii-worker-manager, config: {rbac: }}, {name: http}]"
-        )
+        settings = read("workers: [{name: iii-worker-manager, config: {rbac: }}, {name: http}]")
         self.assertEqual(blocks(settings)["http"], HttpSettings())
 
     def test_blocks(self) -> None:

@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from iii.core.channels import Channel
-from iii.core.errors import CallTimedOut, EngineStopping, TooManyChannels, WorkerOverloaded
+from iii.core.errors import CallTimedOut, EngineStopping, ResponseBrokenOff, TooManyChannels, WorkerOverloaded
 from iii.core.invocations import Call, Completion, EngineErrorBody
 from iii.interfaces import IChannelSocket
 from iii.modules.http.heads import CONTINUE
@@ -42,6 +42,13 @@ from iii.wire.messages import ABSENT, ErrorBody, is_null
 if TYPE_CHECKING:
     from iii.modules.http.checks import Check
     from iii.modules.http.connection import HttpConnection
+
+PATIENCE = 1.0
+"""
+Seconds that a function which has ended has to open its response, and that what it wrote has to arrive: these come over
+another socket than its result.
+"""
+NOTHING = empty_answer(204)
 
 
 @implementer(IChannelSocket)
@@ -67,6 +74,7 @@ class Exchange:
         "_channels",
         "_connection",
         "_data",
+        "_due",
         "_early",
         "_expects_continue",
         "_in_gate",
@@ -106,6 +114,7 @@ class Exchange:
         self._stream: StreamedResponse | None = None
         self._call: Call | None = None
         self._asked: Check | None = None  # who decides whether it goes on
+        self._due: float | None = None  # the deadline of a function that has returned nothing, and may yet write
         self.body_limit = site.limits.http_body_bytes
 
     # The request.
@@ -312,15 +321,34 @@ class Exchange:
         """The function has ended.  If it returned nothing, the answer comes over the channel."""
         self._call = None
         if self.answered:
+            if error is not None and not self.complete:
+                self._failed_while_writing(error)
             return
         try:
             if error is not None:
                 self.answer(self._failure(error))
             elif not is_null(result):
                 self.answer(read_result(result, self._site.heads.overridden(self.request)))
+            elif self._replies is None:
+                self._due = self.deadline
+                self.deadline = min(self._due, self._site.engine.clock.seconds() + PATIENCE)
+            elif self._replies.broken:
+                self.answer(self._broken_off())
         except Exception:  # a defect; it must not reach the worker's connection, which has called
             self.log.failure("answering {route} failed", route=str(self._route))
             self.answer(logged_failure(self._route, "INTERNAL_ERROR", "internal server error"))
+
+    def _failed_while_writing(self, error: ErrorBody) -> None:
+        """
+        The function has failed and may have left its writer open: give what it wrote before time to arrive, and cut the
+        connection then.  That a call takes long is no failure of a stream.
+        """
+        if not (isinstance(error, EngineErrorBody) and error.code == CallTimedOut.code):
+            logged_failure(self._route, error.code, error.message)
+            self.deadline = self._site.engine.clock.seconds() + PATIENCE
+
+    def _broken_off(self) -> Answer:
+        return self._failure(EngineErrorBody(ResponseBrokenOff.code, str(ResponseBrokenOff())))
 
     def _failure(self, error: ErrorBody) -> Answer:
         ours = isinstance(error, EngineErrorBody)
@@ -344,7 +372,9 @@ class Exchange:
             stream.control(payload)
             return
         if not stream.begun:
+            call, self._call = self._call, None
             self._settle()
+            self._call = call  # should it fail, the stream ends
             head = stream.begin(self._site.heads, self.request, self._keeps_alive())
             self.keep_alive = self.keep_alive and not stream.closes
             self._connection.send(self, head)
@@ -358,6 +388,12 @@ class Exchange:
         replies, stream = self._replies, self._stream
         if self.complete or replies is None or replies.writer is None:
             return  # nobody came to write and the channel has expired; the function may still return something
+        if replies.broken:
+            if stream is not None and stream.begun:
+                self._connection.abort()  # only that tells the client that something is missing
+            elif self._call is None:
+                self.answer(self._broken_off())
+            return  # else the function, or the loss of its worker, will tell more
         if stream is None:
             self.answer(empty_answer(200))
         elif not stream.begun:
@@ -410,7 +446,14 @@ class Exchange:
 
     def overdue(self) -> None:
         """The deadline has passed."""
-        if self._waiting:
+        if self._stream is not None and self._stream.begun:
+            self._connection.abort()
+        elif self._due is not None:
+            if self._replies is None or self._replies.writer is None:
+                self.answer(NOTHING)
+            else:
+                self.deadline, self._due = self._due, None
+        elif self._waiting:
             self._turn_away()
         elif self._asked is not None:
             self.answer(self._asked.timed_out)
@@ -424,6 +467,7 @@ class Exchange:
         """The client has gone."""
         if not self.answered:
             self._settle()
+        self._forget_call()
         if self._upload is not None:
             self._upload.end()
         if self._replies is not None:
@@ -440,15 +484,18 @@ class Exchange:
         """It is decided: nobody can join the channels any more, and what the function will return does not matter."""
         self.answered = True
         self.deadline = inf
-        call, self._call = self._call, None
-        if call is not None:
-            call.cancel()
+        self._forget_call()
         channels, self._channels = self._channels, None
         if channels is not None:
             self._site.engine.channels.withdraw(channels)
             if self._upload is not None:
                 self._upload.drop()
         self._leave_gate()
+
+    def _forget_call(self) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            call.cancel()
 
     def _leave_gate(self) -> None:
         if self._in_gate:
@@ -457,5 +504,7 @@ class Exchange:
 
     def _finish(self) -> None:
         self.complete = True
+        self.deadline = inf
+        self._forget_call()
         self._replies = None  # the channel may know us for longer; a circle would wait for the garbage collector
         self._connection.finished(self)

@@ -62,16 +62,21 @@ class ChannelEnd:
             self._channel.reader_ready()
 
     def left(self) -> None:
-        """The socket has closed."""
+        """The socket has closed in order."""
+        self._gone(broken=False)
+
+    def lost(self) -> None:
+        """The socket has broken off; workers that read cannot tell (spec, 13)."""
+        self._gone(broken=True)
+
+    def _gone(self, *, broken: bool) -> None:
         channel, self._channel = self._channel, None
         if channel is None:
             return
         if self._writes:
-            channel.end()
+            channel.end(broken=broken)
         else:
             channel.drop()
-
-    lost = left  # a channel cannot tell (spec, 13)
 
     # What the channel asks for.
 

@@ -191,11 +191,11 @@ class WorkerEnd:
         """A writer sends a piece of a body."""
         self.write(data, True)
 
-    def close(self) -> None:
-        """A writer closes its socket."""
+    def close(self, *, broken: bool = False) -> None:
+        """A writer closes its socket, or that breaks off."""
         channel, self._channel = self._channel, None
         if channel is not None:
-            channel.end()
+            channel.end(broken=broken)
 
 
 @attrs.frozen

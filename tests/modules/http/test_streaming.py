@@ -175,12 +175,95 @@ class FirstEventTests(StreamingTestCase):
             self.assertNothingLeft()
 
     def test_never_written(self) -> None:
-        """A function that returned nothing and never opens the writer ends in the 504."""
+        """A function that returned nothing, and does not open the writer soon, has nothing to say: 204."""
         self.client.request("GET", "/a")
+        self.server.wait(3)
         self.call.returns_raw(b"null")
-        self.server.wait(32)
-        self.assertEqual(self.response().status, 504)
+        self.assertEqual(self.client.raw, b"")
+        self.server.wait(2)
+        self.assertEqual((self.response().status, self.response().body), (204, b""))
         self.assertNothingLeft()
+
+    def test_opened_and_not_written(self) -> None:
+        """One that has opened it has the request's time to write, and no more."""
+        for opened_first in (True, False):
+            self.setUp()
+            self.client.request("GET", "/a")
+            if opened_first:
+                self.server.end_of("response")
+            self.call.returns_raw(b"null")
+            if not opened_first:
+                self.server.end_of("response")
+            self.server.wait(29)
+            self.assertEqual(self.client.raw, b"")
+            self.server.wait(2)
+            self.assertEqual(self.response().status, 504)
+            self.assertNothingLeft()
+
+    def test_failed_while_writing(self) -> None:
+        """A function that fails and leaves its writer open does not keep the client: its connection is cut."""
+        writer = self.start()
+        writer.binary(b"a")
+        self.call.answers_error("invocation_failed", "boom")
+        self.assertIsNone(self.client.transport.ended)
+        self.server.wait(2)
+        self.assertEqual(self.client.transport.ended, "aborted")
+        self.assertTrue(writer.finished)
+        self.assertNothingLeft()
+
+    def test_failed_after_writing(self) -> None:
+        """One that has written everything, as may be seen a little later, has been of use."""
+        writer = self.start()
+        writer.binary(b"a")
+        self.call.answers_error("invocation_failed", "boom")
+        writer.binary(b"b")
+        writer.close()
+        self.server.wait(3)
+        self.assertEqual((self.response().body, self.client.transport.ended), (b"ab", None))
+
+    def test_long_stream(self) -> None:
+        """That the call lasts longer than calls may is no failure of a stream."""
+        writer = self.start()
+        writer.binary(b"a")
+        self.call.fails("TIMEOUT", "f did not answer within 30 s")
+        self.server.wait(100)
+        writer.binary(b"b")
+        writer.close()
+        self.assertEqual(self.response().body, b"ab")
+
+    def test_broken_off_in_the_body(self) -> None:
+        """When the writer's socket breaks off, the client sees that its response is not complete."""
+        writer = self.start()
+        writer.binary(b"a")
+        self.server.turn()
+        writer.close(broken=True)
+        self.assertEqual(self.client.transport.ended, "aborted")
+        self.assertFalse(self.response().complete)
+        self.assertNothingLeft()
+
+    def test_broken_off_before_the_body(self) -> None:
+        """Before anything of a body has come, the function may still answer."""
+        writer = self.start()
+        writer.text(type="set_status", status_code=201)
+        writer.close(broken=True)
+        self.assertEqual(self.client.raw, b"")
+        self.call.returns({"body": 1})
+        self.assertEqual((self.response().status, self.response().json), (200, 1))
+        self.assertNothingLeft()
+
+    def test_broken_off_and_nothing_returned(self) -> None:
+        """If it does not, that is an error, whichever comes first."""
+        for returned_first in (True, False):
+            self.setUp()
+            writer = self.start()
+            if returned_first:
+                self.call.returns_raw(b"null")
+            writer.close(broken=True)
+            if not returned_first:
+                self.call.returns_raw(b"null")
+            error = self.response().json["error"]
+            self.assertEqual((self.response().status, error["code"]), (500, "response_broken_off"))
+            self.assertNothingLeft()
 
     def test_error(self) -> None:
         """An error before the first item is the 500."""
