@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import h11
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.modules.http.fakes import Client, Invocation, Response, Server, WorkerEnd
@@ -238,7 +239,7 @@ class FirstEventTests(StreamingTestCase):
         self.server.turn()
         writer.close(broken=True)
         self.assertEqual(self.client.transport.ended, "aborted")
-        self.assertFalse(self.response().complete)
+        self.assertRaises(h11.RemoteProtocolError, self.response)
         self.assertNothingLeft()
 
     def test_broken_off_before_the_body(self) -> None:
