@@ -47,12 +47,17 @@ def makeService(options: Options) -> IService:
 
 @attrs.frozen
 class Parts:
-    """What the modules are made of."""
+    """
+    What the modules are made of.
+
+    @ivar verbose: The log tells about single requests.
+    """
 
     engine: Engine
     settings: EngineSettings
     flusher: Flusher
     reactor: IReactor
+    verbose: bool
 
 
 def build(settings: Settings, reactor: IReactor, *, foreground: bool) -> EngineServices:
@@ -70,7 +75,11 @@ def build(settings: Settings, reactor: IReactor, *, foreground: bool) -> EngineS
         call_timeout=own.call_timeout_ms / 1000,
         namespace_grace=settings.registration_namespace_grace_ms / 1000,
     )
-    parts = Parts(engine, own, Flusher(reactor, engine.peer_dropped), reactor)
+    verbose = any(
+        isinstance(entry.settings, ObservabilitySettings) and entry.settings.plain_level in ("debug", "trace")
+        for entry in settings.modules
+    )
+    parts = Parts(engine, own, Flusher(reactor, engine.peer_dropped), reactor, verbose)
     tree = EngineServices(engine, reactor, own.drain_timeout_ms / 1000, notes(settings), foreground=foreground)
     if own.api.enabled:
         ApiService(own.api, own.token, engine, lambda: readiness(tree, engine), reactor).setServiceParent(tree)
@@ -124,7 +133,7 @@ def _workers(parts: Parts, settings: WorkerManagerSettings) -> WorkerListener:
 
 
 def _http(parts: Parts, settings: HttpSettings) -> HttpModule:
-    return HttpModule(settings, parts.engine, parts.flusher, parts.reactor)
+    return HttpModule(settings, parts.engine, parts.flusher, parts.reactor, access_log=parts.verbose)
 
 
 def _engine_functions(parts: Parts, settings: EngineFunctionsSettings) -> EngineFunctions:

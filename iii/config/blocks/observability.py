@@ -167,7 +167,7 @@ class ObservabilitySettings(Struct, frozen=True, kw_only=True):
     @ivar logs_console_output: Write workers' log records to the engine's log too; default true.
     @ivar alerts: Default none.
     @ivar level: A level, or a list such as C{info,iii::queue=debug}; default C{info}.  In this version it decides which
-        records of workers appear in the engine's log.
+        records of workers appear in the engine's log; with C{debug}, each HTTP request does, too.
     @ivar format: C{json} for one JSON object a line, anything else for lines to read; default C{default}.
     @ivar collapse_spans: Default none.
     """
@@ -199,3 +199,8 @@ class ObservabilitySettings(Struct, frozen=True, kw_only=True):
     level: Text = "info"
     format: Text = "default"
     collapse_spans: tuple[CollapsedSpans, ...] = ()
+
+    @property
+    def plain_level(self) -> str:
+        """The level for all that no directive is about."""
+        return next((part.strip().lower() for part in self.level.split(",") if "=" not in part), "info")

@@ -26,6 +26,7 @@ HELP = {
     "peers_dropped": "Peers cut off because too much waited to be sent to them.",
     "telemetry_frames": "Telemetry frames that came from workers.",
     "telemetry_bytes": "Bytes of these frames.",
+    "http_responses": "Responses by route and status; without a route, of requests that reached none.",
     "limit_hits": "What was refused because of a limit of the configuration, by the limit's name.",
 }
 
@@ -53,6 +54,10 @@ class EngineCollector(Collector):
         for limit, value in counters.pop("limit_hits").items():
             hits.add_metric([limit], value)
         yield hits
+        responses = CounterMetricFamily("iii_http_responses", HELP["http_responses"], labels=["route", "status"])
+        for (route, status), value in counters.pop("http_responses").items():
+            responses.add_metric([route, str(status)], value)
+        yield responses
         for name, value in counters.items():
             yield CounterMetricFamily(f"iii_{name}", HELP[name], value=value)
         info = GaugeMetricFamily("iii_build_info", "The version that runs.", labels=["version"])

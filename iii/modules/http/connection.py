@@ -244,6 +244,12 @@ class HttpConnection(Protocol):
             self.close()
 
     @property
+    def peer(self) -> str:
+        """The client's address."""
+        peer = self.transport.getPeer()
+        return f"{peer.host}:{peer.port}"
+
+    @property
     def busy(self) -> bool:
         """A request is being answered."""
         return bool(self._exchanges)

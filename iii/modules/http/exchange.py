@@ -20,6 +20,7 @@ from zope.interface import implementer
 from iii.core.channels import Channel
 from iii.core.errors import CallTimedOut, EngineStopping, ResponseBrokenOff, TooManyChannels, WorkerOverloaded
 from iii.core.invocations import Call, Completion, EngineErrorBody
+from iii.core.shown import shown
 from iii.interfaces import IChannelSocket
 from iii.modules.http.heads import CONTINUE
 from iii.modules.http.request import Request, json_or_null, request_object
@@ -78,10 +79,13 @@ class Exchange:
         "_early",
         "_expects_continue",
         "_in_gate",
+        "_label",
         "_pieces",
         "_replies",
         "_route",
+        "_since",
         "_site",
+        "_status",
         "_stream",
         "_upload",
         "_values",
@@ -115,6 +119,9 @@ class Exchange:
         self._call: Call | None = None
         self._asked: Check | None = None  # who decides whether it goes on
         self._due: float | None = None  # the deadline of a function that has returned nothing, and may yet write
+        self._label = ""  # of the route
+        self._status = 0  # of the answer
+        self._since = site.engine.clock.seconds() if site.access_log else 0.0
         self.body_limit = site.limits.http_body_bytes
 
     # The request.
@@ -140,7 +147,7 @@ class Exchange:
         if route is None or request.method == "OPTIONS":
             self.answer(without_route(request.method, endpoint))
             return
-        self._route, self._values, self._body = route, values, body
+        self._route, self._values, self._body, self._label = route, values, body, route.label
         if site.engine.stopping:
             self.answer(failure(route, EngineStopping.code, str(EngineStopping())))
             return
@@ -344,15 +351,16 @@ class Exchange:
         connection then.  That a call takes long is no failure of a stream.
         """
         if not (isinstance(error, EngineErrorBody) and error.code == CallTimedOut.code):
-            logged_failure(self._route, error.code, error.message)
+            logged_failure(self._route, error.code, error.message, error.stacktrace)
             self.deadline = self._site.engine.clock.seconds() + PATIENCE
 
     def _broken_off(self) -> Answer:
         return self._failure(EngineErrorBody(ResponseBrokenOff.code, str(ResponseBrokenOff())))
 
     def _failure(self, error: ErrorBody) -> Answer:
-        ours = isinstance(error, EngineErrorBody)
-        return (failure if ours else logged_failure)(self._route, error.code, error.message)
+        if isinstance(error, EngineErrorBody):
+            return failure(self._route, error.code, error.message)
+        return logged_failure(self._route, error.code, error.message, error.stacktrace)
 
     # What the channel of the response asks for.
 
@@ -375,6 +383,7 @@ class Exchange:
             call, self._call = self._call, None
             self._settle()
             self._call = call  # should it fail, the stream ends
+            self._decided(stream.status)
             head = stream.begin(self._site.heads, self.request, self._keeps_alive())
             self.keep_alive = self.keep_alive and not stream.closes
             self._connection.send(self, head)
@@ -428,6 +437,7 @@ class Exchange:
             self._replies.drop()
         if answer.status < 200 or self._expects_continue:
             self.keep_alive = False  # in the second case nobody knows whether the body will come
+        self._decided(answer.status)
         self._connection.send_whole(self, self._site.heads.complete(answer, self.request, self._keeps_alive()))
         self._finish()
 
@@ -441,6 +451,7 @@ class Exchange:
             self._settle()
             if self._replies is not None:
                 self._replies.drop()
+            self._decided(status)
             self._connection.send(self, self._site.heads.refusal(status))
             self._finish()
 
@@ -468,6 +479,8 @@ class Exchange:
         if not self.answered:
             self._settle()
         self._forget_call()
+        if not self.complete and self._site.access_log:
+            self._log_access("the client has gone")
         if self._upload is not None:
             self._upload.end()
         if self._replies is not None:
@@ -502,8 +515,28 @@ class Exchange:
             self._in_gate = False
             self._site.gate.leave(self)
 
+    def _decided(self, status: int) -> None:
+        self._status = status
+        self._site.engine.counters.responded(self._label, status)
+
+    def _log_access(self, ending: str = "") -> None:
+        """One line for a request; of its target not the query, which may be secret."""
+        request = self.request
+        self.log.debug(
+            "{peer} {method} {path} {status} {ms:.1f} ms, route {route}{ending}",
+            peer=self._connection.peer,
+            method=shown(request.method),
+            path=shown(request.path, 500),
+            status=self._status or "-",
+            ms=(self._site.engine.clock.seconds() - self._since) * 1000,
+            route=shown(self._label) if self._label else "none",
+            ending=f", {ending}" if ending else "",
+        )
+
     def _finish(self) -> None:
         self.complete = True
+        if self._site.access_log:
+            self._log_access()
         self.deadline = inf
         self._forget_call()
         self._replies = None  # the channel may know us for longer; a circle would wait for the garbage collector

@@ -17,7 +17,7 @@ from msgspec import Raw
 from twisted.logger import Logger
 
 from iii.core.errors import CallTimedOut, EngineStopping, FunctionNotFound, TooManyChannels, WorkerOverloaded
-from iii.core.shown import shown
+from iii.core.shown import shown, shown_lines
 from iii.modules.http.router import Endpoint, Route
 from iii.wire.messages import NULL, encode
 
@@ -222,14 +222,15 @@ def failure(route: Route, code: str, message: str) -> Answer:
     return logged_failure(route, code, message)
 
 
-def logged_failure(route: Route, code: str, message: str) -> Answer:
-    """Answer with 500 and an id that is also in the log."""
+def logged_failure(route: Route, code: str, message: str, stacktrace: str | None = None) -> Answer:
+    """Answer with 500 and an id that is also in the log, where the function's stack trace stands."""
     error_id = urandom(6).hex()
     log.warn(
-        "{route} failed with {code}: {text} (error_id {error_id})",
+        "{route} failed with {code}: {text} (error_id {error_id}){stacktrace}",
         route=str(route),
         code=shown(code),
         text=shown(message, 1000),
         error_id=error_id,
+        stacktrace="" if not stacktrace else "\n" + shown_lines(stacktrace),
     )
     return error_answer(500, code, message, error_id)

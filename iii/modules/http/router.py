@@ -81,6 +81,7 @@ class Route:
 
     @ivar path: As it was registered.
     @ivar names: What the values of its parameters are called.
+    @ivar label: How logs and metrics name it.
     @ivar fixed_members: The members of every request object that depend on the route alone, as JSON.
     @ivar checks: What is asked before the function, in order.
     @ivar timeout: Seconds until the head of a response must be ready; the listener's default without one.
@@ -98,13 +99,18 @@ class Route:
     timeout: float | None = None
     max_body: int | None = None
     names: tuple[str, ...] = attrs.field(init=False)
+    label: str = attrs.field(init=False)
 
     @names.default
     def _names(self) -> tuple[str, ...]:
         return self.pattern.names
 
-    def __str__(self) -> str:
+    @label.default
+    def _label(self) -> str:
         return f"{self.method} {self.path}"
+
+    def __str__(self) -> str:
+        return self.label
 
     def replaces(self, other: Route) -> bool:
         """Whether a route of the same method and shape is this one, registered again, perhaps with a leading C{/}."""

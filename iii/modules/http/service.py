@@ -69,9 +69,11 @@ class HttpModule(Service):
         flusher: Flusher,
         reactor: IReactor,
         *,
+        access_log: bool = False,
         stop_timeout: float = 5.0,
     ) -> None:
         """
+        @param access_log: Write a line for each request.
         @param stop_timeout: Seconds in which clients can read the last answers when the module stops.
         """
         self._settings, self._reactor, self._stop_timeout = settings, reactor, stop_timeout
@@ -84,6 +86,7 @@ class HttpModule(Service):
             timeout=settings.default_timeout / 1000,
             concurrency=settings.concurrency_request_limit,
             cors=settings.cors,
+            access_log=access_log,
             middleware=[
                 Middleware(entry.function_id, True)
                 for entry in sorted(settings.middleware, key=lambda entry: entry.priority)

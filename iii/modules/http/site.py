@@ -24,6 +24,7 @@ class Site:
 
     @ivar timeout: Seconds until the head of a response must be ready.
     @ivar middleware: What is asked before every handler, in order.
+    @ivar access_log: Each request is a line in the log.
     @ivar now: The time of the last L{tick}, in seconds: what a deadline of many seconds needs, without asking the clock
         for each request.
     @ivar closing: Every connection ends as soon as it has answered.
@@ -40,10 +41,11 @@ class Site:
         concurrency: int,
         cors: Cors | None,
         middleware: Sequence[Check] = (),
+        access_log: bool = False,
     ) -> None:
         self.engine, self.router, self.flusher = engine, router, flusher
         self.limits = engine.limits
-        self.timeout, self.middleware = timeout, middleware
+        self.timeout, self.middleware, self.access_log = timeout, middleware, access_log
         self.heads = Heads(CorsPolicy(cors))
         self.gate = Gate(concurrency)
         self.connections: dict[HttpConnection, None] = {}

@@ -24,15 +24,16 @@ class StreamedResponse:
     """
     One response, from the first message of the channel on.
 
+    @ivar status: Of the response, as far as is known.
     @ivar begun: Its head has been made.
     @ivar complete: Nothing of it is left to be sent.
     @ivar closes: It lasts until the connection ends.
     """
 
-    __slots__ = ("_chunked", "_headers", "_left", "_status", "begun", "closes", "complete")
+    __slots__ = ("_chunked", "_headers", "_left", "begun", "closes", "complete", "status")
 
     def __init__(self) -> None:
-        self._status = 200
+        self.status = 200
         self._headers: dict[str, str] = {}
         self._chunked = False
         self._left: int | None = None  # bytes of a body whose length was given
@@ -47,7 +48,7 @@ class StreamedResponse:
         except (msgspec.DecodeError, UnicodeDecodeError):
             return
         if message.type == "set_status" and type(message.status_code) is int and 100 <= message.status_code <= 599:
-            self._status = message.status_code
+            self.status = message.status_code
         elif message.type == "set_headers" and isinstance(message.headers, dict):
             self._headers.update({name: value for name, value in message.headers.items() if isinstance(value, str)})
 
@@ -55,10 +56,10 @@ class StreamedResponse:
         """Return the head, and decide how the body ends."""
         fields = read_fields(self._headers.items(), heads.overridden(request))
         self.begun = True
-        if not can_be_sent(self._status) or self._status == 101:
+        if not can_be_sent(self.status) or self.status == 101:
             self.complete = self.closes = True
-            return heads.complete(Answer(self._status, fields, b""), request, False)
-        if ends_with_head(self._status, request.method) or fields.length == 0:
+            return heads.complete(Answer(self.status, fields, b""), request, False)
+        if ends_with_head(self.status, request.method) or fields.length == 0:
             self.complete = True
         elif fields.length is not None:
             self._left = fields.length
@@ -66,7 +67,7 @@ class StreamedResponse:
             self.closes = True
         else:
             self._chunked = True
-        return heads.streamed(self._status, fields, request, keep_alive and not self.closes)
+        return heads.streamed(self.status, fields, request, keep_alive and not self.closes)
 
     def body(self, data: bytes) -> bytes:
         """Return what is sent for a piece of the body; what exceeds a given length is cut off."""
@@ -91,4 +92,4 @@ class StreamedResponse:
 
     def without_body(self, heads: Heads, request: Request) -> Answer:
         """The handler has closed the channel without any piece of a body: return the answer."""
-        return Answer(self._status, read_fields(self._headers.items(), heads.overridden(request)), b"")
+        return Answer(self.status, read_fields(self._headers.items(), heads.overridden(request)), b"")

@@ -125,7 +125,7 @@ class Logs:
         self.store, self.triggers = store, triggers
         self._settings, self._clock, self._chance = settings, clock, chance
         self._on = settings.enabled and settings.logs_enabled
-        self._least_shown = LEVELS.get(_plain_level(settings.level), LEVELS["info"])
+        self._least_shown = LEVELS.get(settings.plain_level, LEVELS["info"])
         self._engine_resource = Raw(msgspec.json.encode({"service.name": settings.service_name}))
 
     # Where records come from.
@@ -233,11 +233,6 @@ class Logs:
 
     def _now(self) -> int:
         return int(self._clock.seconds() * 1e9)
-
-
-def _plain_level(directives: str) -> str:
-    """Return the level that C{info,iii::queue=debug} sets for everything."""
-    return next((part.strip().lower() for part in directives.split(",") if "=" not in part), "info")
 
 
 def _attributes(data: Raw) -> Raw:

@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 import h11
 from msgspec import Raw
+from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
@@ -51,6 +52,9 @@ class MemoryTransport:
         self.dataBuffer, self.offset, self._tempDataLen = b"", 0, 0
         self._producer: Any = None
         self._producer_paused = False
+
+    def getPeer(self) -> IPv4Address:
+        return IPv4Address("TCP", "10.0.0.9", 1234)
 
     def setTcpNoDelay(self, enabled: bool) -> None: ...
 
@@ -117,10 +121,10 @@ class Invocation:
         if not self.cancelled:
             self.complete(self, Raw(result), None)
 
-    def answers_error(self, code: str, message: str) -> None:
+    def answers_error(self, code: str, message: str, stacktrace: str | None = None) -> None:
         """The function answers with an error of its own."""
         if not self.cancelled:
-            self.complete(self, ABSENT, ErrorBody(code, message))
+            self.complete(self, ABSENT, ErrorBody(code, message, stacktrace))
 
     def fails(self, code: str, message: str) -> None:
         """The call ends with an error."""
@@ -320,6 +324,7 @@ class Server:
         concurrency: int = 1024,
         cors: Cors | None = None,
         middleware: Sequence[Check] = (),
+        access_log: bool = False,
         **limits: int,
     ) -> None:
         self.clock = Clock()
@@ -335,6 +340,7 @@ class Server:
             concurrency=concurrency,
             cors=cors,
             middleware=middleware,
+            access_log=access_log,
         )
 
     def route(

@@ -6,7 +6,7 @@ import gc
 import json
 
 from msgspec import Raw
-from twisted.logger import globalLogPublisher
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from iii.core.channels import Channel
@@ -655,3 +655,79 @@ class ConcurrencyTests(ExchangeTestCase):
         server.engine.at_once = lambda call: call.fails("function_not_found", "x")
         server.engine.calls[0].returns({})
         self.assertEqual(sum(client.raw.startswith(b"HTTP/1.1 500") for client in clients), 3000)
+
+
+class TellingTests(ExchangeTestCase):
+    """What operators learn about requests."""
+
+    def lines(self, events: list[dict[str, object]]) -> list[str]:
+        return [formatEvent(event) for event in events]
+
+    def test_counted(self) -> None:
+        """Responses are counted by route and status; those without a route together."""
+        self.server.route("GET", "users/:id")
+        for target, result in (("/users/1", {}), ("/users/2", {}), ("/users/3", {"status_code": 404})):
+            self.client.request("GET", target)
+            self.server.call.returns(result)
+        self.client.request("GET", "/nowhere")
+        self.client.send(b"rubbish\r\n\r\n")
+        self.assertEqual(
+            self.server.engine.counters.http_responses,
+            {("GET users/:id", 200): 2, ("GET users/:id", 404): 1, ("", 404): 1, ("", 400): 1},
+        )
+
+    def test_streams_counted(self) -> None:
+        """A streamed response counts with its own status."""
+        self.server.route("GET", "a")
+        self.client.request("GET", "/a")
+        writer = self.server.end_of("response")
+        writer.text(type="set_status", status_code=206)
+        writer.binary(b"a")
+        self.assertEqual(self.server.engine.counters.http_responses, {("GET a", 206): 1})
+
+    def test_bounded(self) -> None:
+        """However many routes and statuses there are, the memory for counting them is bounded."""
+        counters = self.server.engine.counters
+        for number in range(20_000):
+            counters.responded(f"GET {number}", 200)
+        self.assertLessEqual(len(counters.http_responses), 10_001)
+        self.assertEqual(sum(counters.http_responses.values()), 20_000)
+
+    def test_access_log(self) -> None:
+        """Each request is one line: who, what without the query, and how it ended after how long."""
+        self.server = Server(access_log=True)
+        self.server.route("GET", "a/:id")
+        events = capture(self)
+        client = self.server.connect()
+        client.request("GET", "/a/1?token=secret")
+        self.server.clock.advance(0.25)
+        self.server.call.returns({"status_code": 201})
+        client.request("GET", "/b")
+        client.request("GET", "/a/2")
+        client.lost()
+        self.assertEqual(
+            self.lines(events),
+            [
+                "10.0.0.9:1234 GET /a/1 201 250.0 ms, route GET a/:id",
+                "10.0.0.9:1234 GET /b 404 0.0 ms, route none",
+                "10.0.0.9:1234 GET /a/2 - 0.0 ms, route GET a/:id, the client has gone",
+            ],
+        )
+
+    def test_no_access_log(self) -> None:
+        """Without that setting a request is no line."""
+        self.server.route("GET", "a")
+        events = capture(self)
+        self.client.request("GET", "/a")
+        self.server.call.returns({})
+        self.assertEqual(events, [])
+
+    def test_stack_trace(self) -> None:
+        """The stack trace of a function is in the log only, and no line of it looks like another event."""
+        self.server.route("GET", "a")
+        events = capture(self)
+        self.client.request("GET", "/a")
+        self.server.call.answers_error("invocation_failed", "boom", "Traceback:\n  File \x1b[2J\nBoom")
+        (line,) = self.lines(events)
+        self.assertTrue(line.endswith(")\n    Traceback:\n    '  File \\x1b[2J'\n    Boom"), line)
+        self.assertNotIn(b"Traceback", self.client.raw)
