@@ -22,8 +22,8 @@ from iii.core.triggers import Provider, Trigger, TriggerTable
 from iii.interfaces import IConnection, ITriggerProvider
 from iii.wire.messages import ABSENT, DEFAULT_NAMESPACE, ErrorBody
 
-MAX_SERIES = 10_000
-"""Routes and statuses that are counted apart."""
+MAX_ROUTES_COUNTED = 10_000
+"""Routes that are counted apart, former ones included; others are counted together."""
 
 Ownership = Literal["shared", "exclusive"]
 
@@ -58,15 +58,17 @@ class Counters:
     telemetry_frames: int = 0
     telemetry_bytes: int = 0
     limit_hits: dict[str, int] = attrs.field(factory=dict)
-    http_responses: dict[tuple[str, int], int] = attrs.field(factory=dict)
+    http_responses: dict[str, dict[int, int]] = attrs.field(factory=dict)
 
-    def responded(self, route: str, status: int) -> None:
-        """A response of this status was given to a request of a route; of nobody's, when the route is empty."""
-        key = (route, status)
-        count = self.http_responses.get(key)
-        if count is None and len(self.http_responses) >= MAX_SERIES:
-            key, count = ("…", status), self.http_responses.get(("…", status))
-        self.http_responses[key] = (count or 0) + 1
+    def responses_of(self, route: str) -> dict[int, int]:
+        """
+        Where the responses of a route are counted, by status.
+
+        @param route: Its method and path; empty for requests that reach no route.
+        """
+        if len(self.http_responses) >= MAX_ROUTES_COUNTED:
+            route = route if route in self.http_responses else "…"
+        return self.http_responses.setdefault(route, {})
 
     def hit(self, limit: str) -> None:
         """Something was refused, dropped or put off at the limit of this name."""

@@ -55,8 +55,9 @@ class EngineCollector(Collector):
             hits.add_metric([limit], value)
         yield hits
         responses = CounterMetricFamily("iii_http_responses", HELP["http_responses"], labels=["route", "status"])
-        for (route, status), value in counters.pop("http_responses").items():
-            responses.add_metric([route, str(status)], value)
+        for route, by_status in counters.pop("http_responses").items():
+            for status, value in by_status.items():
+                responses.add_metric([route, str(status)], value)
         yield responses
         for name, value in counters.items():
             yield CounterMetricFamily(f"iii_{name}", HELP[name], value=value)

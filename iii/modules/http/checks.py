@@ -6,7 +6,7 @@ Each check is a function; what it answers lets the request go on, or is the answ
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import attrs
@@ -15,11 +15,12 @@ from msgspec import Raw
 from twisted.logger import Logger
 
 from iii.core.engine import Engine
+from iii.core.invocations import Call
 from iii.core.shown import shown
 from iii.modules.http.request import Request, condition_object, middleware_object
 from iii.modules.http.response import Answer, error_answer, read_response_of_middleware
 from iii.modules.http.router import Route
-from iii.wire.messages import ABSENT, DEFAULT_NAMESPACE
+from iii.wire.messages import ABSENT, DEFAULT_NAMESPACE, ErrorBody
 
 log = Logger()
 
@@ -43,6 +44,59 @@ class Check(Protocol):
 
     def verdict(self, route: Route, result: Raw, overridden: frozenset[str]) -> Answer | None:
         """Return the answer to the request, or C{None} to let it go on."""
+
+
+class Asker(Protocol):
+    """The request about which functions are asked."""
+
+    @property
+    def answered(self) -> bool:
+        """It has its answer; nobody need be asked any more."""
+
+    def ask(self, inquiry: Inquiry, check: Check, body: bytes) -> None:
+        """Call the function of a check; L{Inquiry.answered} is to hear of its outcome."""
+
+    def judge(self, check: Check, result: Raw, error: ErrorBody | None) -> Answer | None:
+        """Return what a check has made the answer to the request, or C{None}.  Never raises."""
+
+    def answer(self, answer: Answer) -> None:
+        """Answer the request."""
+
+
+class Inquiry:
+    """
+    Asks one function after the other whether a request may go on.
+
+    @ivar asked: Whose answer is awaited.
+    """
+
+    asked: Check | None = None
+
+    def __init__(self, asker: Asker, checks: Sequence[Check], body: bytes, then: Callable[[], None]) -> None:
+        """
+        @param body: The request's, as JSON.
+        @param then: What to do when all let it go on.
+        """
+        self._asker, self._checks, self._body, self._then = asker, iter(checks), body, then
+
+    def go_on(self) -> None:
+        """Ask the next one."""
+        self.asked = next(self._checks, None)
+        if self.asked is None:
+            self._then()
+        else:
+            self._asker.ask(self, self.asked, self._body)
+
+    def answered(self, call: Call, result: Raw, error: ErrorBody | None) -> None:
+        """The function has ended."""
+        if self._asker.answered:
+            return
+        assert self.asked is not None
+        answer = self._asker.judge(self.asked, result, error)
+        if answer is None:
+            self.go_on()
+        else:
+            self._asker.answer(answer)
 
 
 class _Said(msgspec.Struct, gc=False):

@@ -8,8 +8,7 @@ bytes of the answer have been given to the connection, which sends the answers i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Sequence
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,7 @@ from iii.core.errors import CallTimedOut, EngineStopping, ResponseBrokenOff, Too
 from iii.core.invocations import Call, Completion, EngineErrorBody
 from iii.core.shown import shown
 from iii.interfaces import IChannelSocket
+from iii.modules.http.checks import Check, Inquiry
 from iii.modules.http.heads import CONTINUE
 from iii.modules.http.request import Request, json_or_null, request_object
 from iii.modules.http.response import (
@@ -41,7 +41,6 @@ from iii.modules.http.upload import Upload
 from iii.wire.messages import ABSENT, ErrorBody, is_null
 
 if TYPE_CHECKING:
-    from iii.modules.http.checks import Check
     from iii.modules.http.connection import HttpConnection
 
 PATIENCE = 1.0
@@ -67,62 +66,37 @@ class Exchange:
 
     log = Logger()
 
-    __slots__ = (
-        "_admission",
-        "_asked",
-        "_body",
-        "_call",
-        "_channels",
-        "_connection",
-        "_data",
-        "_due",
-        "_early",
-        "_expects_continue",
-        "_in_gate",
-        "_label",
-        "_pieces",
-        "_replies",
-        "_route",
-        "_since",
-        "_site",
-        "_status",
-        "_stream",
-        "_upload",
-        "_values",
-        "_waiting",
-        "answered",
-        "body_limit",
-        "complete",
-        "deadline",
-        "held",
-        "keep_alive",
-        "request",
-    )
-
+    # What is not set yet is shared by all: setting it for each request would take as long as routing it.
+    answered = complete = False
+    deadline = inf
+    held: list[bytes] | None = None
+    _label = ""  # of the route
+    _responses: dict[int, int]  # how many the route has given, by status
     _route: Route
     _values: tuple[str, ...]
+    _expects_continue = _in_gate = _waiting = False
+    _admission: Callable[[], None] | None = None  # what to do when the gate lets it in
+    _inquiry: Inquiry | None = None  # who decides whether it goes on
+    _early = False  # all that is read of the body is kept until that is decided
+    _data = ABSENT  # for the function, until it is called
+    _pieces: list[bytes] | None = None  # of a JSON body, until it is complete
+    _body: bytes | None = None  # once it is complete, for whoever comes to read it
+    _channels: tuple[str, str] | None = None  # while they can be joined
+    _upload: Upload | None = None  # of a body that is passed on as it comes
+    _replies: Channel | None = None
+    _stream: StreamedResponse | None = None
+    _call: Call | None = None
+    _due: float | None = None  # the deadline of a function that has returned nothing, and may yet write
+    _status = 0  # of the answer
+    _since = 0.0  # when it came, if that is to be logged
 
     def __init__(self, site: Site, connection: HttpConnection, request: Request) -> None:
         self._site, self._connection, self.request = site, connection, request
         self.keep_alive = request.headers.keep_alive
-        self.answered = self.complete = self._in_gate = self._waiting = self._expects_continue = self._early = False
-        self.deadline = inf
-        self.held: list[bytes] | None = None
-        self._admission: Callable[[], None] | None = None  # what to do when the gate lets it in
-        self._data = ABSENT  # for the function, until it is called
-        self._pieces: list[bytes] | None = None  # of a JSON body, until it is complete
-        self._body: bytes | None = None  # once it is complete, for whoever comes to read it
-        self._channels: tuple[str, str] | None = None  # while they can be joined
-        self._upload: Upload | None = None  # of a body that is passed on as it comes
-        self._replies: Channel | None = None
-        self._stream: StreamedResponse | None = None
-        self._call: Call | None = None
-        self._asked: Check | None = None  # who decides whether it goes on
-        self._due: float | None = None  # the deadline of a function that has returned nothing, and may yet write
-        self._label = ""  # of the route
-        self._status = 0  # of the answer
-        self._since = site.engine.clock.seconds() if site.access_log else 0.0
         self.body_limit = site.limits.http_body_bytes
+        self._responses = site.unrouted
+        if site.access_log:
+            self._since = site.engine.clock.seconds()
 
     # The request.
 
@@ -134,31 +108,36 @@ class Exchange:
         """
         site, request = self._site, self.request
         headers = request.headers
-        self._expects_continue = headers.expects_continue and body is None
         endpoint, values = site.router.find(request.path)
         route = endpoint.routes.get(request.method) if endpoint is not None else None
-        if route is not None and route.max_body is not None:
-            self.body_limit = route.max_body
-        if headers.is_json:  # it goes into one message
-            self.body_limit = min(self.body_limit, site.limits.message_bytes)
-        if headers.length > self.body_limit:
-            self.refuse(413)
-            return
+        if headers.has_body:
+            self._expects_continue = headers.expects_continue and body is None
+            self.body_limit = self._body_limit(route)
+            if headers.length > self.body_limit:
+                self.refuse(413)
+                return
         if route is None or request.method == "OPTIONS":
             self.answer(without_route(request.method, endpoint))
             return
-        self._route, self._values, self._body, self._label = route, values, body, route.label
+        self._route, self._values, self._body = route, values, body
+        self._label, self._responses = route.label, route.responses
         if site.engine.stopping:
             self.answer(failure(route, EngineStopping.code, str(EngineStopping())))
             return
-        self._restart()
+        self.deadline = site.engine.clock.seconds() + (route.timeout or site.timeout)
         if not site.middleware:
             self._read()
             return
         if body is None:
             self._early, self._pieces = True, []
             self._connection.throttle()
-        self._enter(partial(self._ask, iter(site.middleware), b"null", self._let_in))
+        self._enter(self._ask(site.middleware, b"null", self._let_in))
+
+    def _body_limit(self, route: Route | None) -> int:
+        """How many bytes a body may have: of JSON, which goes into one message, not more than a message."""
+        limits = self._site.limits
+        limit = limits.http_body_bytes if route is None or route.max_body is None else route.max_body
+        return min(limit, limits.message_bytes) if self.request.headers.is_json else limit
 
     def _let_in(self) -> None:
         """All that is asked before every handler lets it go on."""
@@ -207,12 +186,9 @@ class Exchange:
 
     # The calls.
 
-    def _restart(self) -> None:
-        """Start the time until the head of a response must be ready."""
-        self.deadline = self._site.engine.clock.seconds() + self._timeout
-
     @property
     def _timeout(self) -> float:
+        """Seconds until the head of a response must be ready."""
         return self._route.timeout or self._site.timeout
 
     def _enter(self, then: Callable[[], None]) -> None:
@@ -221,57 +197,51 @@ class Exchange:
 
         @param then: What to do when it is let in.
         """
-        self._in_gate, self._admission = True, then
-        if self._site.gate.enter(self):
-            self._waiting = self._admission is not None
+        gate = self._site.gate
+        if gate.enter():
+            self._in_gate = True
+            then()
+        elif gate.wait(self):
+            self._in_gate = self._waiting = True
+            self._admission = then
         else:
-            self._in_gate = False
             self._turn_away()
 
     def admitted(self) -> None:
-        """The gate lets it in."""
-        then, self._admission = self._admission, None
+        """The gate lets it in; the time starts now."""
+        then, self._admission, self._waiting = self._admission, None, False
+        self.deadline = self._site.engine.clock.seconds() + self._timeout
         assert then is not None
-        if self._waiting:
-            self._waiting = False
-            self._restart()
         then()
 
-    def _ask(self, checks: Iterator[Check], body: bytes, then: Callable[[], None]) -> None:
-        """
-        Ask one function after the other whether the request may go on.
+    def _ask(self, checks: Sequence[Check], body: bytes, then: Callable[[], None]) -> Callable[[], None]:
+        """Return what asks whether the request may go on, and does C{then} if all let it."""
+        inquiry = Inquiry(self, checks, body, then)
 
-        @param body: JSON.
-        @param then: What to do when all let it.
-        """
-        check = self._asked = next(checks, None)
-        if check is None:
-            then()
-            return
+        def ask() -> None:
+            self._inquiry = inquiry
+            inquiry.go_on()
 
-        def asked(call: Call, result: Raw, error: ErrorBody | None) -> None:
-            self._call = None
-            if self.answered:
-                return
-            try:
-                if error is None:
-                    answer = check.verdict(self._route, result, self._site.heads.overridden(self.request))
-                elif isinstance(error, EngineErrorBody) and error.code == CallTimedOut.code:
-                    answer = check.timed_out
-                else:
-                    answer = self._failure(error)
-            except Exception:  # a defect; it must not reach the worker's connection
-                self.log.failure(
-                    "the check {function} of {route} failed", function=check.function_id, route=str(self._route)
-                )
-                answer = logged_failure(self._route, "INTERNAL_ERROR", "internal server error")
-            if answer is None:
-                self._ask(checks, body, then)
-            else:
-                self.answer(answer)
+        return ask
 
-        question = check.question(self._route, self._values, self.request, body)
-        self._invoke(check.function_id, question, ABSENT, asked, check.namespace(self._route, self._site.engine))
+    def ask(self, inquiry: Inquiry, check: Check, body: bytes) -> None:
+        """Call the function of a check."""
+        route, engine = self._route, self._site.engine
+        question = check.question(route, self._values, self.request, body)
+        self._invoke(check.function_id, question, ABSENT, inquiry.answered, check.namespace(route, engine))
+
+    def judge(self, check: Check, result: Raw, error: ErrorBody | None) -> Answer | None:
+        """Return what a check has made the answer to the request, or C{None}.  Never raises."""
+        self._call = None
+        try:
+            if error is None:
+                return check.verdict(self._route, result, self._site.heads.overridden(self.request))
+            if isinstance(error, EngineErrorBody) and error.code == CallTimedOut.code:
+                return check.timed_out
+            return self._failure(error)
+        except Exception:  # a defect; it must not reach the worker's connection
+            self.log.failure("the check {function} of {route} failed", function=check.function_id, route=self._label)
+            return logged_failure(self._route, "INTERNAL_ERROR", "internal server error")
 
     def _offer(self, body: bytes) -> None:
         """
@@ -289,13 +259,11 @@ class Exchange:
         if self._body is None:
             channels.redeem(ids[0])  # what comes of it must be put somewhere
         self._data = request_object(route, self._values, self.request, body, ids, channels.key(ids[0]))
-        if route.checks:
-            self._enter(partial(self._ask, iter(route.checks), body, self._handle))
-        else:
-            self._enter(self._handle)
+        self._enter(self._ask(route.checks, body, self._handle) if route.checks else self._handle)
 
     def _handle(self) -> None:
         """Call the function."""
+        self._inquiry = None
         data, self._data = self._data, ABSENT
         self._invoke(self._route.function_id, data, self._route.metadata, self._called, self._route.namespace)
 
@@ -342,7 +310,7 @@ class Exchange:
             elif self._replies.broken:
                 self.answer(self._broken_off())
         except Exception:  # a defect; it must not reach the worker's connection, which has called
-            self.log.failure("answering {route} failed", route=str(self._route))
+            self.log.failure("answering {route} failed", route=self._label)
             self.answer(logged_failure(self._route, "INTERNAL_ERROR", "internal server error"))
 
     def _failed_while_writing(self, error: ErrorBody) -> None:
@@ -466,8 +434,8 @@ class Exchange:
                 self.deadline, self._due = self._due, None
         elif self._waiting:
             self._turn_away()
-        elif self._asked is not None:
-            self.answer(self._asked.timed_out)
+        elif self._inquiry is not None and self._inquiry.asked is not None:
+            self.answer(self._inquiry.asked.timed_out)
         else:
             self.answer(timed_out(f"no response within {self._timeout:g} s"))
 
@@ -497,13 +465,15 @@ class Exchange:
         """It is decided: nobody can join the channels any more, and what the function will return does not matter."""
         self.answered = True
         self.deadline = inf
-        self._forget_call()
+        if self._call is not None:
+            self._forget_call()
         channels, self._channels = self._channels, None
         if channels is not None:
             self._site.engine.channels.withdraw(channels)
             if self._upload is not None:
                 self._upload.drop()
-        self._leave_gate()
+        if self._in_gate:
+            self._leave_gate()
 
     def _forget_call(self) -> None:
         call, self._call = self._call, None
@@ -511,13 +481,12 @@ class Exchange:
             call.cancel()
 
     def _leave_gate(self) -> None:
-        if self._in_gate:
-            self._in_gate = False
-            self._site.gate.leave(self)
+        self._in_gate = False
+        self._site.gate.leave(self)
 
     def _decided(self, status: int) -> None:
         self._status = status
-        self._site.engine.counters.responded(self._label, status)
+        self._responses[status] = self._responses.get(status, 0) + 1
 
     def _log_access(self, ending: str = "") -> None:
         """One line for a request; of its target not the query, which may be secret."""
@@ -538,6 +507,7 @@ class Exchange:
         if self._site.access_log:
             self._log_access()
         self.deadline = inf
-        self._forget_call()
+        if self._call is not None:
+            self._forget_call()
         self._replies = None  # the channel may know us for longer; a circle would wait for the garbage collector
         self._connection.finished(self)

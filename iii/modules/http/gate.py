@@ -17,7 +17,7 @@ class Gate:
     """
     Lets so many in at a time, in the order in which they came.
 
-    As many again may wait; one more is turned away.  Each that was let in or waits says when it leaves.
+    As many again may wait.  Each that was let in or waits says when it leaves.
 
     @ivar free: How many more would be let in now.
     """
@@ -27,12 +27,15 @@ class Gate:
         self._waiting: OrderedDict[Entrant, None] = OrderedDict()
         self._admitting = False
 
-    def enter(self, entrant: Entrant) -> bool:
-        """Admit it, at once or later; C{False} when too many wait already."""
-        if self.free and not self._waiting:
-            self.free -= 1
-            entrant.admitted()
-            return True
+    def enter(self) -> bool:
+        """Let one more in at once, if that is possible; who is not let in may L{wait}."""
+        if not self.free or self._waiting:
+            return False
+        self.free -= 1
+        return True
+
+    def wait(self, entrant: Entrant) -> bool:
+        """Admit it later; C{False} when too many wait already."""
         if len(self._waiting) >= self.limit:
             return False
         self._waiting[entrant] = None

@@ -80,6 +80,7 @@ class Route:
     One method and path, and the function that serves them.
 
     @ivar path: As it was registered.
+    @ivar responses: How many it has given, by status.
     @ivar names: What the values of its parameters are called.
     @ivar label: How logs and metrics name it.
     @ivar fixed_members: The members of every request object that depend on the route alone, as JSON.
@@ -98,6 +99,7 @@ class Route:
     checks: Sequence[Check] = ()
     timeout: float | None = None
     max_body: int | None = None
+    responses: dict[int, int] = attrs.field(factory=dict)
     names: tuple[str, ...] = attrs.field(init=False)
     label: str = attrs.field(init=False)
 

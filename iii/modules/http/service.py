@@ -78,7 +78,7 @@ class HttpModule(Service):
         """
         self._settings, self._reactor, self._stop_timeout = settings, reactor, stop_timeout
         router = Router()
-        self.trigger_types = {"http": HttpTriggers(router)}
+        self.trigger_types = {"http": HttpTriggers(router, engine.counters.responses_of)}
         self._site = Site(
             engine,
             router,

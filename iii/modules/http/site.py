@@ -24,6 +24,7 @@ class Site:
 
     @ivar timeout: Seconds until the head of a response must be ready.
     @ivar middleware: What is asked before every handler, in order.
+    @ivar unrouted: How many responses were given to requests that reached no route, by status.
     @ivar access_log: Each request is a line in the log.
     @ivar now: The time of the last L{tick}, in seconds: what a deadline of many seconds needs, without asking the clock
         for each request.
@@ -45,6 +46,7 @@ class Site:
     ) -> None:
         self.engine, self.router, self.flusher = engine, router, flusher
         self.limits = engine.limits
+        self.unrouted = engine.counters.responses_of("")
         self.timeout, self.middleware, self.access_log = timeout, middleware, access_log
         self.heads = Heads(CorsPolicy(cors))
         self.gate = Gate(concurrency)

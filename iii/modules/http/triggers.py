@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from sys import intern
 from typing import Any
 
@@ -79,10 +79,11 @@ RESPONSE_SCHEMA: Schema = {
 }
 
 
-def read_route(trigger: Trigger) -> Route:
+def read_route(trigger: Trigger, responses_of: Callable[[str], dict[int, int]]) -> Route:
     """
     Make a route of a binding.
 
+    @param responses_of: Returns how many responses the route with a label has given, by status.
     @raise TriggerRefused: Its config does not say one, or asks for what is not available.
     """
     config = _members(trigger.config)
@@ -105,6 +106,7 @@ def read_route(trigger: Trigger) -> Route:
         _checks(config),
         None if timeout_ms is None else timeout_ms / 1000,
         _positive(config, "max_body_bytes"),
+        responses_of(f"{method} {path}"),
     )
 
 
@@ -142,13 +144,14 @@ class HttpTriggers:
     request_schema: Schema = REQUEST_SCHEMA
     response_schema: Schema = RESPONSE_SCHEMA
 
-    def __init__(self, router: Router) -> None:
-        self._router = router
+    def __init__(self, router: Router, responses_of: Callable[[str], dict[int, int]]) -> None:
+        """@param responses_of: As for L{read_route}."""
+        self._router, self._responses_of = router, responses_of
         self._routes: dict[str, Route] = {}
 
     def register(self, trigger: Trigger) -> None:
         """Add its route.  L{TriggerRefused} when the config is wrong or the route is in conflict with another one."""
-        route = read_route(trigger)
+        route = read_route(trigger, self._responses_of)
         old = self._routes.get(trigger.id)
         if old is not None:
             self._router.remove(old)

@@ -331,7 +331,7 @@ class Server:
         self.clock.advance(START)
         self.engine: Any = FakeEngine(self.clock, Limits(**limits))
         self.router = Router()
-        self.triggers = HttpTriggers(self.router)
+        self.triggers = HttpTriggers(self.router, self.engine.counters.responses_of)
         self.site = Site(
             self.engine,
             self.router,

@@ -24,7 +24,7 @@ def trigger(config: Any, id: str = "t", function_id: str = "f") -> Trigger:
 class TriggersTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.router = Router()
-        self.triggers = HttpTriggers(self.router)
+        self.triggers = HttpTriggers(self.router, lambda label: {})
 
     def register(self, config: Any, id: str = "t", function_id: str = "f") -> Trigger:
         binding = trigger(config, id, function_id)
