@@ -20,6 +20,7 @@ class Cable(Factory):
         self._endpoint = TCP4ClientEndpoint(reactor, HOST, engine_port)
         self._listening = reactor.listenTCP(0, self, interface=HOST)
         self._connections: list[tuple[End, End]] = []  # the worker's side, the engine's
+        self._left_open: list[End] = []
 
     @property
     def url(self) -> str:
@@ -39,17 +40,33 @@ class Cable(Factory):
         """Break all connections: both sides notice at once."""
         for connection in self._connections:
             for end in connection:
-                end.transport.abortConnection()
+                end.cut()
         self._connections.clear()
 
-    def cut_worker_side(self) -> None:
-        """Break all connections so that only the workers notice: the engine's sockets stay open, and silent."""
-        for worker_side, engine_side in self._connections:
-            worker_side.peer = engine_side.peer = None
-            worker_side.transport.abortConnection()
+    def cut_worker_side(self) -> list[End]:
+        """
+        Break all connections so that only the workers notice: the engine's sockets stay open, and silent.
+
+        @return: The sides that are still open, to be broken later by L{End.cut}.
+        """
+        return self._cut_one_side([(worker, engine) for worker, engine in self._connections])
+
+    def cut_engine_side(self) -> list[End]:
+        """Break all connections so that only the engine notices; otherwise like L{cut_worker_side}."""
+        return self._cut_one_side([(engine, worker) for worker, engine in self._connections])
+
+    def _cut_one_side(self, connections: list[tuple[End, End]]) -> list[End]:
+        self._connections.clear()
+        for first, second in connections:
+            first.peer = second.peer = None
+            first.cut()
+            self._left_open.append(second)
+        return [second for _, second in connections]
 
     async def remove(self) -> None:
         self.cut()
+        for end in self._left_open:
+            end.cut()
         await self._listening.stopListening()
 
 
@@ -63,6 +80,9 @@ class End(Protocol):
     def connectionMade(self) -> None:
         if self._join is not None:
             Deferred.fromCoroutine(self._join(self))
+
+    def cut(self) -> None:
+        self.transport.abortConnection()
 
     def dataReceived(self, data: bytes) -> None:
         if self.peer is not None:

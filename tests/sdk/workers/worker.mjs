@@ -106,6 +106,14 @@ const plain = {
   receive: async (data, metadata) => keep(data.key, { data, metadata: metadata ?? null }),
   watch: async (data) => keep('watch', { data }),
   received_by: async ({ key }) => ({ received: received.get(key) ?? [] }),
+  work: async ({ key, seconds }) => {
+    keep(key, 'work')
+    console.log('executing', key)
+    await sleep(seconds)
+    return { pid: process.pid }
+  },
+  visit: async (request) => ({ status_code: 200, headers: {}, body: await plain.work(request.body) }),
+  keep_calling: async (data) => { keepCalling(data) },
 
   // Channels
   write_channel: async ({ writer, bytes }) => write(writer, bytes),
@@ -184,6 +192,14 @@ const streaming = {
   },
 }
 
+async function keepCalling(data) {
+  for (let number = 0; number < data.times; number++) {
+    const payload = { ...data.payload, key: `${data.payload.key}-${number}` }
+    plain.call({ ...data, payload }).then((outcome) => keep(data.key, { key: payload.key, ...outcome }))
+    await sleep(data.every)
+  }
+}
+
 async function echo(data) {
   return data
 }
@@ -201,6 +217,7 @@ for (const [id, handler] of Object.entries(streaming)) {
 route('GET', 'answer', '/:id/parts/:part')
 route('POST', 'answer')
 route('GET', 'fail')
+route('POST', 'visit')
 // The last: when it can be called, the rest is there too.
 iii.registerFunction(`${name}::echo`, echo, {
   description: 'Returns what it gets',

@@ -64,6 +64,7 @@ class Worker:
         for handler in (
             *(self.nothing, self.metadata_of, self.process, self.fail, self.slow, self.generate, self.call),
             *(self.receive, self.watch, self.received_by),
+            *(self.work, self.visit, self.keep_calling),
             *(self.write_channel, self.read_channel, self.push, self.pull),
             *(self.register_function, self.register_trigger, self.unregister, self.register_type, self.unregister_type),
             *(self.events, self.fire, self.open_gate, self.answer),
@@ -75,6 +76,7 @@ class Worker:
         self._route("GET", "answer", "/:id/parts/:part")
         self._route("POST", "answer")
         self._route("GET", "fail")
+        self._route("POST", "visit")
         # The last: when it can be called, the rest is there too.
         self.iii.register_function(
             f"{self.name}::echo",
@@ -133,6 +135,36 @@ class Worker:
 
     async def received_by(self, data: Any) -> Any:
         return {"received": self.received[data["key"]]}
+
+    async def work(self, data: Any) -> Any:
+        """Note under C{key}, and in the log, that this is executed; take some time; say which process it was."""
+        self.received[data["key"]].append("work")
+        print("executing", data["key"], flush=True)
+        await asyncio.sleep(data["seconds"])
+        return {"pid": os.getpid()}
+
+    async def visit(self, request: Any) -> Any:
+        """Like C{work}, for HTTP: key and time come in the body."""
+        return {"status_code": 200, "headers": {}, "body": await self.work(request["body"])}
+
+    async def keep_calling(self, data: Any) -> None:
+        """
+        From now on call a function C{times} times, one call C{every} so many seconds, and keep under C{key} how each
+        has ended.  In the payload of each call, C{key} has the number of the call behind it.
+        """
+        self._task = asyncio.create_task(self._keep_calling(data))
+
+    async def _keep_calling(self, data: Any) -> None:
+        calls = []
+        for number in range(data["times"]):
+            calls.append(asyncio.create_task(self._call_numbered(data, number)))
+            await asyncio.sleep(data["every"])
+        await asyncio.gather(*calls)
+
+    async def _call_numbered(self, data: Any, number: int) -> None:
+        payload = {**data["payload"], "key": f"{data['payload']['key']}-{number}"}
+        outcome = await self.call({**data, "payload": payload})
+        self.received[data["key"]].append({"key": payload["key"], **outcome})
 
     # Channels
 
