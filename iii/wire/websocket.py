@@ -9,12 +9,15 @@ Autobahn costs 58 µs of CPU, a routed call (four frames) through here 38 µs (D
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from struct import Struct
 from typing import Any
 
 import txaio
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from autobahn.websocket import USES_NVX
+from autobahn.websocket.xormasker import create_xor_masker  # type: ignore[attr-defined]  # it is, in one way or another
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from iii.wire.outbox import Flusher, Outbox
@@ -25,6 +28,11 @@ txaio.set_global_log_level("error")  # type: ignore[attr-defined]  # it is made 
 TEXT, BINARY, PING, PONG = 0x81, 0x82, 0x89, 0x8A
 CLOSE_TIMEOUT = 1.0
 """Seconds that a peer has to answer a close frame."""
+COMPILED_FROM: float = 2048 if USES_NVX else math.inf
+"""
+Length from which Autobahn's compiled code unmasks faster than Python's integers; without it, never.  Measured: 64 KiB
+take 8 µs, as integers 125 µs; 200 bytes take 2.8 µs, as integers 0.8 µs.
+"""
 _MASKED = 0x80
 _pack_medium, _pack_large = Struct(">BBH").pack, Struct(">BBQ").pack
 _HANDSHAKE_ONLY = (
@@ -54,6 +62,9 @@ def unmask(payload: bytes, mask: bytes) -> bytes:
     if mask == b"\0\0\0\0":
         return payload
     size = len(payload)
+    if size >= COMPILED_FROM:
+        unmasked: bytes = create_xor_masker(mask, size).process(payload)
+        return unmasked
     key = int.from_bytes((mask * (size // 4 + 1))[:size], "little")
     return (int.from_bytes(payload, "little") ^ key).to_bytes(size, "little")
 

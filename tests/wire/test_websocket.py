@@ -127,6 +127,15 @@ class ReceiveTests(WebSocketTestCase):
         self.protocol.dataReceived(masked(0x81, b"one", b"\0\0\0\0"))
         self.assertEqual(self.protocol.messages, [(b"one", False)])
 
+    def test_unmask(self) -> None:
+        """Short and long payloads, which are unmasked in different ways: each byte with the key's in its turn."""
+        for size in (0, 1, 3, 4, 127, 2047, 2048, 2049, 2050, 2051, 65_536, 100_003):
+            payload = os.urandom(size)
+            for mask in (MASK, b"\0\0\0\1", b"\xff" * 4):
+                expected = bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
+                unmasked = unmask(payload, mask)
+                self.assertEqual((type(unmasked), unmasked), (bytes, expected))
+
     def test_lengths(self) -> None:
         """All three encodings of the length are read."""
         for size in (0, 1, 125, 126, 127, MAX):
