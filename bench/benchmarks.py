@@ -18,17 +18,19 @@ from pathlib import Path
 import attrs
 
 from bench.calls import connected_worker, plain_echo, routed_calls
+from bench.channels import MESSAGE_BYTES, channel_messages
 from bench.engine import Engine, EngineSource
 from bench.http_load import http_requests
 from bench.idle import idle_workers
 from bench.ledger import Round
 from bench.processes import Process, free_port, running
-from bench.report import Aim, Figure, Section
+from bench.report import Aim, Figure, Row, Section
 from bench.worker import READY, http_trigger, route
 
 IN_FLIGHT = 256
 IN_FLIGHT_OF_ANSWERS = (8, 64, 512, 4096)
 CONNECTIONS = (1, 8, 32, 128)
+IN_FLIGHT_OF_CHANNELS = 32
 COMPARED_CONNECTIONS = 32
 ROUTES = 1000
 WARM_SECONDS = 0.3
@@ -119,6 +121,31 @@ def routes(plan: Plan, load: Executor, engines: EngineSource) -> Section:
     return section
 
 
+def channels(plan: Plan, load: Executor, engines: EngineSource) -> Section:
+    """Bytes through a channel in the time in which a plain Autobahn echo returns one small frame."""
+    section = Section(f"Channel worker → engine → worker, messages of {MESSAGE_BYTES // 1024} KiB")
+    with engines() as engine, _yardstick("echo") as (echo, echo_port):
+        target = engine.worker_port, IN_FLIGHT_OF_CHANNELS, (engine.pid,)
+        ours = _side("engine", load, channel_messages, *target)
+        others = _side("Autobahn echo", load, plain_echo, echo_port, IN_FLIGHT, (echo.pid,))
+        found, echoed = _alternate(section, plan, ours, others)
+    section.rows += [Row.of(ours.name, found), Row.of(others.name, echoed)]
+    pairs = [(our, other) for our, other in zip(found, echoed, strict=True) if our.answered and other.answered]
+    if pairs:
+        kilobytes = MESSAGE_BYTES / 1000
+        rates = [our.per_second * kilobytes / 1000 for our, _ in pairs]
+        costs = [our.cpu_us() / kilobytes for our, _ in pairs]
+        by_rate = [our.per_second * kilobytes / other.per_second for our, other in pairs]
+        by_cpu = [kilobytes * other.cpu_us() / our.cpu_us() for our, other in pairs]
+        section.figures += [
+            Figure.of("rate", rates, " MB/s"),
+            Figure.of("CPU of the engine", costs, " ms per MB"),
+            Figure.of("rate, engine / Autobahn echo", by_rate, " kB per frame", Aim("≥", 13.0)),
+            Figure.of("bytes for the CPU time of an echoed frame", by_cpu, " kB"),
+        ]
+    return section
+
+
 def memory(plan: Plan, load: Executor, engines: EngineSource) -> Section:
     """Resident memory for each idle worker connection, in a fresh engine."""
     section = Section(f"Memory of {plan.idle:,} connected, named and idle workers")
@@ -144,7 +171,7 @@ def startup(plan: Plan, load: Executor, engines: EngineSource) -> Section:
 
 
 BENCHMARKS: dict[str, Benchmark] = {
-    each.__name__: each for each in (calls, latency, answers, http, routes, memory, startup)
+    each.__name__: each for each in (calls, latency, answers, http, routes, channels, memory, startup)
 }
 NEED_A_FRESH_ENGINE = ("memory", "startup")
 
@@ -164,7 +191,13 @@ def _side(name: str, load: Executor, function: Callable[..., Round], *target: ob
 
 
 def _compare(section: Section, plan: Plan, ours: Side, others: Side, aim: Aim | None) -> None:
-    """Run both sides in turn, after a short round of each that is not measured, and note what was found."""
+    """Run both sides in turn and note what was found."""
+    found, found_of_others = _alternate(section, plan, ours, others)
+    section.compare(ours.name, found, others.name, found_of_others, aim)
+
+
+def _alternate(section: Section, plan: Plan, ours: Side, others: Side) -> tuple[list[Round], list[Round]]:
+    """Run both sides in turn, after a short round of each that is not measured, and return their rounds."""
 
     def run(side: Side, seconds: float) -> Round:
         found = side.run(seconds, MOST_CALLS)
@@ -177,7 +210,7 @@ def _compare(section: Section, plan: Plan, ours: Side, others: Side, aim: Aim | 
     for number in range(plan.repeat):
         for side in (ours, others) if number % 2 == 0 else (others, ours):
             rounds[side].append(run(side, plan.seconds))
-    section.compare(ours.name, rounds[ours], others.name, rounds[others], aim)
+    return rounds[ours], rounds[others]
 
 
 @contextlib.contextmanager

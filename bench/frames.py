@@ -1,7 +1,7 @@
 """
 The client's side of WebSocket on a raw socket, as cheap as Python allows: load must cost far less than what it loads.
 
-Only what the benchmarks need of RFC 6455: unfragmented text frames in both directions, and pings are answered.  Every
+Only what the benchmarks need of RFC 6455: unfragmented data frames in both directions, and pings are answered.  Every
 frame has the same non-zero mask, so that the other side has to unmask, and here it costs one XOR of two integers.
 """
 
@@ -16,7 +16,8 @@ MASK = bytes.fromhex("5a17c39e")
 READ_BYTES = 8192  # a part of what is in flight: with more, all of it moves as one lump and the processes take turns
 HANDSHAKE_SECONDS = 10.0
 
-TEXT, CLOSE, PING, PONG = 0x81, 0x88, 0x89, 0x8A
+TEXT, BINARY, CLOSE, PING, PONG = 0x81, 0x82, 0x88, 0x89, 0x8A
+DATA = (TEXT, BINARY)
 
 
 class ConnectionEnded(Exception):
@@ -63,19 +64,30 @@ class WebSocket:
     L{receive} waits.  So both sides can have more in flight than the kernel buffers, without a deadlock.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, target: str = "/", read_bytes: int = READ_BYTES) -> None:
+        self._read_bytes = read_bytes
         self._socket = socket.create_connection((HOST, port), timeout=HANDSHAKE_SECONDS)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._unread, self._unsent = self._upgrade(port), b""
+        self._unread, self._unsent = self._upgrade(port, target), b""
         self._socket.setblocking(False)
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
 
-    def _upgrade(self, port: int) -> bytes:
+    def fileno(self) -> int:
+        """For select(2)."""
+        return self._socket.fileno()
+
+    @property
+    def sends(self) -> bool:
+        """Whether the socket has not taken yet all that was sent."""
+        return bool(self._unsent)
+
+    def _upgrade(self, port: int, target: str) -> bytes:
         """Make the opening handshake and return what came behind its answer."""
         self._socket.sendall(
-            b"GET / HTTP/1.1\r\nHost: %s:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n" % (HOST.encode(), port)
+            b"GET %s HTTP/1.1\r\nHost: %s:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+            % (target.encode(), HOST.encode(), port)
         )
         answer = b""
         while b"\r\n\r\n" not in answer:
@@ -94,7 +106,7 @@ class WebSocket:
             self._unsent += data
             return
         self._unsent = data
-        self._flush()
+        self.flush()
         if self._unsent:
             self._poll.modify(self._socket, select.POLLIN | select.POLLOUT)
 
@@ -102,9 +114,9 @@ class WebSocket:
         """Return the payloads that have come; none when nothing at all comes in this time."""
         while True:
             found, self._unread = split(self._unread)
-            texts = [payload for opcode, payload in found if opcode == TEXT or self._control(opcode, payload)]
-            if texts or not self._read(seconds):
-                return texts
+            messages = [payload for opcode, payload in found if opcode in DATA or self._control(opcode, payload)]
+            if messages or not self._read(seconds):
+                return messages
 
     def is_open(self) -> bool:
         """Tell whether the other side has neither closed the connection nor sent a close frame."""
@@ -121,18 +133,19 @@ class WebSocket:
     def _read(self, seconds: float) -> bool:
         while events := self._poll.poll(seconds * 1000):
             if events[0][1] & select.POLLOUT:
-                self._flush()
+                self.flush()
                 if not self._unsent:
                     self._poll.modify(self._socket, select.POLLIN)
             if events[0][1] & ~select.POLLOUT:
-                data = self._socket.recv(READ_BYTES)
+                data = self._socket.recv(self._read_bytes)
                 if not data:
                     raise ConnectionEnded("the other side closed the connection")
                 self._unread += data
                 return True
         return False
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Give the socket what it takes now of what was sent."""
         try:
             self._unsent = self._unsent[self._socket.send(self._unsent) :]
         except BlockingIOError:
