@@ -26,6 +26,11 @@ class Cable(Factory):
     def url(self) -> str:
         return f"ws://{HOST}:{self._listening.getHost().port}"
 
+    @property
+    def connected(self) -> bool:
+        """Whether a worker has connected since the last cut; its connection for telemetry does not count."""
+        return any(worker_side.head.startswith(b"GET / ") for worker_side, _ in self._connections)
+
     def buildProtocol(self, address: object) -> Protocol:
         return End(self._join)
 
@@ -71,11 +76,16 @@ class Cable(Factory):
 
 
 class End(Protocol):
-    """One side of a connection.  What comes is written to its peer, or lost while it has none."""
+    """
+    One side of a connection.  What comes is written to its peer, or lost while it has none.
+
+    @ivar head: What came first.
+    """
 
     def __init__(self, join: Any = None) -> None:
         self.peer: End | None = None
         self._join = join
+        self.head = b""
 
     def connectionMade(self) -> None:
         if self._join is not None:
@@ -85,6 +95,7 @@ class End(Protocol):
         self.transport.abortConnection()
 
     def dataReceived(self, data: bytes) -> None:
+        self.head = self.head or data
         if self.peer is not None:
             self.peer.transport.write(data)
 
