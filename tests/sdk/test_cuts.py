@@ -28,7 +28,7 @@ from tests.sdk.environments import SDKS
 
 SEED = 20261125
 CUTS = 30
-WORKERS_PER_SDK = 3
+WORKERS_PER_SDK = 5
 MOST_SKEW = 5.0  # seconds
 CALL_TIMEOUT = 10.0  # of the engine; so long may a call take whose answer was lost with the connection
 MOST_AGAIN = 0.2  # seconds
