@@ -344,7 +344,7 @@ class Connection:
             return
         self._say("worker {worker} has broken off; {count} calls wait for it", count=len(self.pending))
         self._leave()
-        if self.pending or self.made:
+        if self.pending or self.made.unfinished:
             self._engine.broken_off.keep(self)
 
     def _leave(self) -> None:

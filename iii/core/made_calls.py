@@ -59,6 +59,11 @@ class MadeCalls:
         """The ids of the calls that the worker waits for."""
         return iter(self._waiting)
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether the worker waits for a call, or has made one that is still held back."""
+        return bool(self._waiting or self._held)
+
     def invoke(self, message: InvokeFunction) -> None:
         """Bring a call to whoever serves the function, a queue included."""
         namespace = message.namespace
@@ -179,9 +184,14 @@ class MadeCalls:
         previous._waiting = {}
         for frame in previous._missed:
             self._connection.edge.send(frame)
+        held, previous._held = previous._held, []
+        for message in held:
+            if self._connection.namespace is not None or not self._hold(message):
+                self.invoke(message)
 
     def give_up(self) -> None:
         """Nobody waits any more."""
         for call in self._waiting.values():
             call.cancel()
         self._waiting.clear()
+        self._held.clear()

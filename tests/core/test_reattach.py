@@ -5,6 +5,7 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from iii.core.announcement import Announcement
 from iii.core.reattach import ANSWER_TIMEOUT, PATIENCE
 from tests.core.fakes import FakeWorker, connect, make_engine
 
@@ -91,6 +92,31 @@ class ReattachTests(SynchronousTestCase):
         self.assertEqual(again.outcome(self.call), 7)
         self.callee.answer(self.callee.received("invokefunction")[1], result=8)
         self.assertEqual(again.outcome(later), 8)
+
+    def held_call(self) -> tuple[FakeWorker, str]:
+        """A worker that has called a function of its own before its namespace is known (spec, 2.1)."""
+        worker = FakeWorker(self.engine)
+        worker.register("own")
+        return worker, worker.call("own")
+
+    def test_held_call(self) -> None:
+        """A call that waits for the worker's registrations to apply still does when it is back."""
+        lost, call = self.held_call()
+        lost.cut()
+        again = self.come_back(lost)
+        again.register("own")
+        again.connection.announce(Announcement())
+        (invocation,) = again.received("invokefunction")
+        again.answer(invocation, result=7)
+        self.assertEqual(again.outcome(call), 7)
+
+    def test_held_call_meets_open_gate(self) -> None:
+        """When the worker reattaches after its registrations apply, the call is made at once."""
+        lost, call = self.held_call()
+        lost.cut()
+        again = connect(self.engine)
+        again.send("reattach", previous_worker_id=lost.id, reattach_token=lost.connection.token)
+        self.assertEqual(again.outcome(call)[0], "function_not_found")
 
     def test_missed_answers_are_bounded(self) -> None:
         """Answers kept for a caller that is away take no more room than may wait to be sent to it."""
