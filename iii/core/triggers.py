@@ -238,16 +238,22 @@ class TriggerTable:
         self._resolve_again(key[1])
 
     def withdraw(self, key: ProviderKey, connection: Connection | None) -> None:
-        """The provider that this connection (or, for C{None}, the module) was serves a type no longer."""
+        """
+        The provider that this connection (or, for C{None}, the module) was serves a type no longer.  Whoever serves it
+        next also gets the triggers that this one did not take.
+        """
         providers = self._providers.get(key, [])
         leaving = [provider for provider in providers if provider.connection is connection]
         if not leaving:
             return
-        served = self._withdraw_bindings(key, tell=False) if providers[-1] in leaving else []
+        serving = providers[-1] in leaving
+        served = self._withdraw_bindings(key, tell=False) if serving else []
         providers[:] = [provider for provider in providers if provider not in leaving]
         if not providers:
             del self._providers[key]
         self._resume(served)
+        if serving:
+            self._resolve_again(key[1])
 
     def answered(self, key: ProviderKey, connection: Connection, trigger_id: str, error: ErrorBody | None) -> None:
         """A worker that provides a type has taken a trigger or, with an error, has not: then the trigger is parked."""
@@ -293,7 +299,7 @@ class TriggerTable:
             self._activate_or_park(trigger)
 
     def _resolve_again(self, trigger_type: str) -> None:
-        """A provider has come: move what it now serves, and wake what waited for it."""
+        """A provider has come or gone: move what it now serves, and offer again what waits or was not taken."""
         for trigger in list(self._of_type.get(trigger_type, {}).values()):
             key = trigger.binding.provider_key if trigger.binding is not None else None
             if key != self._resolve(trigger):

@@ -347,6 +347,15 @@ class TriggerTableTests(SynchronousTestCase):
         self.assertEqual(self.reports.all[2:], [("1", "no"), ("2", "no")])
         self.assertEqual([(each.binding, each.reason) for each in triggers], [(None, "not now")] * 2)
 
+    def test_refused_by_one_that_goes(self) -> None:
+        """What a provider did not take is offered to the one that serves the type after it."""
+        first = self.provide(connection="v")
+        self.provide(connection="w")
+        self.register("1", owner="a")
+        self.table.answered(("default", "t"), "w", "1", ErrorBody("no", "no"))
+        self.table.withdraw(("default", "t"), "w")
+        self.assertEqual(list(first.active), ["1"])
+
     def test_answered_by_others(self) -> None:
         """What others say does not count, nor what is said of triggers that they do not know."""
         provider = self.provide(connection="w")
