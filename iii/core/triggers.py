@@ -107,7 +107,7 @@ class Binding:
     Equal triggers of different connections.
 
     @ivar presented: The one that the provider knows.
-    @ivar members: All of them by owner, oldest first, C{presented} included.
+    @ivar members: All of them by owner, C{presented} first.
     """
 
     key: BindingKey
@@ -194,11 +194,8 @@ class TriggerTable:
 
     def remove(self, trigger: Trigger) -> None:
         """End a trigger that is in the table."""
-        binding = trigger.binding
         self._deactivate(trigger)
         self._forget(trigger)
-        if binding is not None and binding.members:
-            self._unite(binding)
 
     def _forget(self, trigger: Trigger) -> None:
         del self._triggers[trigger.id]
@@ -279,19 +276,19 @@ class TriggerTable:
         return next((key for key in candidates if key in self._providers), None)
 
     def _withdraw_bindings(self, key: ProviderKey, *, tell: bool) -> list[Trigger]:
-        """Park all triggers that a provider serves and return them, oldest first; tell it, if it lives on."""
+        """
+        Park all triggers that a provider serves and return them, in an order in which they become the same bindings
+        again, with the same ones presented; tell it, if it lives on.
+        """
+        live = [trigger.binding for trigger in self._of_type.get(key[1], {}).values() if trigger.binding is not None]
+        alike = dict.fromkeys(binding.key for binding in live if binding.provider_key == key)
         served = []
-        for trigger in self._of_type.get(key[1], {}).values():
-            binding = trigger.binding
-            if binding is None or binding.provider_key != key:
-                continue
-            if tell and binding.presented is trigger:
-                self._end(key, trigger)
-            trigger.reason = "its provider has gone"
-            served.append(trigger)
+        for binding in [binding for each in alike for binding in self._bindings[each]]:
+            if tell:
+                self._end(key, binding.presented)
+            served += self._dissolve(binding)
         for trigger in served:
-            if trigger.binding is not None:
-                self._dissolve(trigger.binding)
+            trigger.reason = "its provider has gone"
         return served
 
     def _resume(self, triggers: Iterable[Trigger]) -> None:
@@ -342,6 +339,7 @@ class TriggerTable:
         del binding.members[trigger.owner]
         trigger.binding = None
         if binding.presented is not trigger:
+            self._close_gap(binding, trigger.owner)
             return
         others = self._dissolve(binding)
         self._end(binding.provider_key, trigger)
@@ -359,17 +357,18 @@ class TriggerTable:
             member.binding = None
         return members
 
-    def _unite(self, binding: Binding) -> None:
+    def _close_gap(self, binding: Binding, owner: Connection | None) -> None:
         """
-        One of several equal triggers has ended: if that leaves two bindings without a common owner, they are to be one
-        again, else it would fire more often than any owner wants it to.
+        An owner has left a binding: if it is a member of later ones of equal triggers, move it here from the last of
+        them.  So each owner is always in the first ones, and what is equal fires as often as some owner wants it to,
+        not more often.
         """
-        for other in self._bindings[binding.key]:
-            if other is not binding and binding.members.keys().isdisjoint(other.members):
-                presented, members = other.presented, self._dissolve(other)
-                self._end(other.provider_key, presented)
-                self._resume(members)
-                return
+        bindings = self._bindings[binding.key]
+        later = [each for each in bindings[bindings.index(binding) :] if owner in each.members]
+        if later:
+            trigger = later[-1].members[owner]
+            self._deactivate(trigger)
+            self._activate_or_park(trigger)
 
     def _begin(self, key: ProviderKey, trigger: Trigger) -> None:
         """Hand a trigger to a provider.  Its failure is a defect, and means that it does not take this trigger."""

@@ -319,6 +319,35 @@ class TriggerTableTests(SynchronousTestCase):
         self.table.remove(triggers[0])
         self.assertEqual(len(provider.active), 2)
 
+    def test_one_of_several_replaced(self) -> None:
+        """Likewise when an owner makes another trigger of one of its two."""
+        provider = self.provide()
+        self.register("o", owner="b")
+        self.register("1", owner="a")
+        self.register("2", owner="a")
+        self.register("1", owner="a", function_id="g")
+        self.assertEqual({each.id for each in provider.active.values() if each.function_id == "f"}, {"o"})
+
+    def test_each_owner_leaves_another(self) -> None:
+        """Equal triggers fire as often as one owner has them, whichever ones have ended."""
+        provider = self.provide()
+        triggers = {
+            (number, owner): self.register(f"{number}{owner}", owner=owner) for number in "123" for owner in "abc"
+        }
+        for which in ("1", "a"), ("2", "b"), ("3", "c"):
+            self.table.remove(triggers[which])
+        self.assertEqual(len(provider.active), 2)
+
+    def test_same_one_presented_again(self) -> None:
+        """A provider that registers its type again gets the triggers that it knows, not others that are equal."""
+        first = self.provide(connection="w")
+        self.register("1", owner="a")
+        self.table.answered(("default", "t"), "w", "1", ErrorBody("no", "not now"))
+        self.register("2", owner="b")
+        self.provide(connection="w")
+        self.assertEqual(first.events, [("register", "1"), ("register", "2")])
+        self.assertEqual(self.provide(connection="w").events, [("register", "2")])
+
     def test_extreme_numbers(self) -> None:
         """Configs with numbers beyond all ranges can be compared."""
         provider = self.provide()
