@@ -327,7 +327,7 @@ class Connection:
                 continue
             self.pending[wire_id] = call
             call.callee = self
-            call.cut = self._engine.deadlines.shorten(call, ANSWER_TIMEOUT)
+            call.cut = self._engine.deadlines.shorten(call, ANSWER_TIMEOUT) or call.cut
         previous.pending = {}
         self.made.take_over(previous.made)
 
