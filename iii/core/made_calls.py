@@ -180,7 +180,10 @@ class MadeCalls:
         """Go on for the worker's former connection: its outcomes, those that it has missed included, come here."""
         for invocation_id, call in previous._waiting.items():
             call.complete = self._answer
-            self._waiting.setdefault(invocation_id, call)
+            if invocation_id in self._waiting:
+                call.fail(InvocationIdReused(invocation_id))
+            else:
+                self._waiting[invocation_id] = call
         previous._waiting = {}
         for frame in previous._missed:
             self._connection.edge.send(frame)

@@ -93,6 +93,19 @@ class ReattachTests(SynchronousTestCase):
         self.callee.answer(self.callee.received("invokefunction")[1], result=8)
         self.assertEqual(again.outcome(later), 8)
 
+    def test_id_used_before_coming_back(self) -> None:
+        """A call that the worker makes under an id that its former connection waits for wins, as ever."""
+        self.caller.cut()
+        again = FakeWorker(self.engine)
+        again.call("f", invocation_id=self.call)
+        again.send("reattach", previous_worker_id=self.caller.id, reattach_token=self.caller.connection.token)
+        self.assertEqual(again.outcome(self.call)[0], "invocation_error")
+        again.edge.frames.clear()
+        first, second = self.callee.received("invokefunction")
+        self.callee.answer(first, result="first")
+        self.callee.answer(second, result="second")
+        self.assertEqual(again.outcome(self.call), "second")
+
     def held_call(self) -> tuple[FakeWorker, str]:
         """A worker that has called a function of its own before its namespace is known (spec, 2.1)."""
         worker = FakeWorker(self.engine)
@@ -159,6 +172,18 @@ class ReattachTests(SynchronousTestCase):
                 "the worker's connection was cut, and no answer came within 30 s after it was back",
             ),
         )
+
+    def test_lost_on_the_way_of_two_cuts(self) -> None:
+        """A second cut changes neither when such a call ends nor why."""
+        self.callee.cut()
+        again = self.come_back(self.callee)
+        self.clock.advance(1)
+        again.cut()
+        self.come_back(again)
+        self.clock.advance(ANSWER_TIMEOUT - 1.1)
+        self.assertEqual(self.caller.received("invocationresult"), [])
+        self.clock.advance(0.3)
+        self.assertEqual(self.caller.outcome(self.call)[0], "invocation_stopped")
 
     def test_no_time_is_gained(self) -> None:
         """A call that had less time left keeps just that."""
