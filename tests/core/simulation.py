@@ -89,8 +89,8 @@ class Simulation:
                     continue
                 self._compare()
             self._end(stop=len(steps) % 2 == 0)
-        except AssertionError as error:
-            raise AssertionError("\n".join((*self.trace, f"-> {error}"))) from error
+        except Exception as error:
+            raise AssertionError("\n".join((*self.trace, f"-> {error!r}"))) from error
 
     def _pick(self, things: Sequence[T], number: int) -> T:
         if not things:
