@@ -244,11 +244,11 @@ class TriggerTable:
         if not leaving:
             return
         serving = providers[-1] in leaving
-        served = self._withdraw_bindings(key, tell=False) if serving else []
+        if serving:
+            self._withdraw_bindings(key, tell=False)
         providers[:] = [provider for provider in providers if provider not in leaving]
         if not providers:
             del self._providers[key]
-        self._resume(served)
         if serving:
             self._resolve_again(key[1])
 
