@@ -20,7 +20,7 @@ from iii.core.triggers import Trigger
 from iii.interfaces import ITriggerProvider
 from iii.wire.messages import ErrorBody, value_of
 from tests.core.fakes import FakeWorker, make_engine
-from tests.core.model import CALL_TIMEOUT, GRACE, MAX_PENDING, TICK, Call, Model, Peer, Seen, Wish
+from tests.core.model import CALL_TIMEOUT, GRACE, MAX_PENDING, TICK, Call, Model, Outcome, Peer, Seen, Wish
 
 T = TypeVar("T")
 Step = tuple[str, int, int, int]
@@ -149,30 +149,33 @@ class Simulation:
 
     def reattach(self, which: int, previous: int, token: int) -> None:
         """A worker says which connection it had before, noticed to be gone or not, mostly with its token."""
-        peer, worker = self._worker(which)
-        former = self._pick(self.model.peers, previous)
-        secret = self._workers[former].connection.token if token else worker.connection.token
+        peer, _ = self._worker(which)
+        self._reattach(peer, self._pick(self.model.peers, previous), token > 0)
+
+    def come_back(self, previous: int, token: int, _: int) -> None:
+        """A worker connects and reattaches at once, mostly one that is waited for."""
+        away = [peer for peer in self.model.peers if peer.away is not None]
+        former = self._pick(away if away and token > 1 else self.model.peers, previous)
+        self.connect()
+        self._reattach(self.model.peers[-1], former, token > 0)
+
+    def _reattach(self, peer: Peer, former: Peer, token: bool) -> None:
+        secret = self._workers[former if token else peer].connection.token
         self._say(f"{peer.name} reattaches to {former.name}" + ("" if token else " with a wrong token"))
-        worker.send("reattach", previous_worker_id=self._workers[former].id, reattach_token=secret)
+        self._workers[peer].send("reattach", previous_worker_id=self._workers[former].id, reattach_token=secret)
         self._see()
         if token:
             aborted = former is not peer and former.open
             self.model.reattach(peer, former)
             assert not aborted or self._workers[former].edge.ended == "abort", f"{former.name}'s socket stays open"
 
-    def come_back(self, previous: int, token: int, _: int) -> None:
-        """A worker connects and reattaches at once."""
-        if not self.model.peers:
-            raise NothingToDo
-        self.connect()
-        self.reattach(0, 1 + previous, token)
-
-    def pong(self, which: int, *_: int) -> None:
-        """A worker answers a ping."""
-        peer, worker = self._worker(which)
-        self._say(f"{peer.name} answers a ping")
-        worker.connection.ponged()
-        peer.suspect = False
+    def pong(self, which: int, several: int, _: int) -> None:
+        """Workers answer pings: one, or all that are suspected."""
+        suspects = [peer for peer in self.model.open if peer.suspect]
+        for peer in suspects if several % 2 else [self._pick(suspects, which)]:
+            self._say(f"{peer.name} answers a ping")
+            self._workers[peer].connection.ponged()
+            peer.suspect = False
 
     def clog(self, which: int, *_: int) -> None:
         """A worker reads no longer what is sent to it, or reads again."""
@@ -262,8 +265,12 @@ class Simulation:
     # Calls.
 
     def call(self, which: int, function: int, how: int) -> None:
-        """A worker calls a function: for its answer, under a new or a used id, or without wanting one."""
+        """
+        A worker calls a function, mostly one that there is: for its answer, under a new or a used id, or without
+        wanting one.
+        """
         peer, worker = self._worker(which)
+        served = [(other.namespace or "", id) for other in self.model.open for id in other.functions]
         id = f"00000000-0000-4000-8000-{self._calls:012}"
         if how == 5 and self._ids:
             id = self._pick(self._ids, function)
@@ -271,8 +278,9 @@ class Simulation:
             id = ""
         if id:
             self._ids.append(id)
-        namespace = NAMESPACES[how % 3]
-        name = "nobody's" if how == 7 else self._pick(FUNCTIONS, function)
+        namespace, name = NAMESPACES[how % 3], "nobody's" if how == 7 else self._pick(FUNCTIONS, function)
+        if served and how in (0, 1, 4, 5, 6):
+            namespace, name = self._pick(served, function)
         void = how == 4
         call = Call(self._calls, peer, "" if void else id, namespace, name)
         wanted = "" if call.id else ", wanting no answer"
@@ -303,7 +311,7 @@ class Simulation:
         self.model.call(call)
 
     def answer(self, which: int, by: int, how: int) -> None:
-        """A call that was delivered once is answered: mostly by whoever has it now, with a result or an error."""
+        """A call that was delivered is answered: mostly by whoever has it, with a result, an error or nonsense."""
         under_way = [(call.callee, call.wire_id, call.number) for call in self.model.calls if call.callee is not None]
         if under_way and how < 6:
             peer, wire_id, number = self._pick(under_way, which)
@@ -311,13 +319,17 @@ class Simulation:
             asked, invocation = self._pick(self._deliveries, which)
             wire_id, number = invocation["invocation_id"], invocation["data"]["number"]
             peer = asked if how == 6 else self._worker(by)[0]
-        fails = how % 3 == 2
-        self._say(f"{peer.name} answers {wire_id} for #{number}" + (" with an error" if fails else ""))
-        outcome = {"error": {"code": "own", "message": "m"}} if fails else {"result": number}
+        outcome: dict[str, Any] = {"result": number}
+        expected: Outcome = "result", number
+        if how % 3 == 2:
+            outcome, expected = {"error": {"code": "own", "message": "m"}}, ("error", "own")
+        elif how == 4:
+            outcome, expected = {"error": {"code": 1}}, ("error", "invocation_error")
+        self._say(f"{peer.name} answers {wire_id} for #{number}: {outcome}")
         self._workers[peer].send("invocationresult", invocation_id=wire_id, function_id="f", **outcome)
         self._see()
         if peer.open:
-            self.model.answer(peer, wire_id, ("error", "own") if fails else ("result", number))
+            self.model.answer(peer, wire_id, expected)
 
     # What is compared.
 
@@ -377,7 +389,7 @@ class Simulation:
         """What live connections have registered is registered, no more and no less."""
         engine, model = self.engine, self.model
         peers = {worker.connection: peer for peer, worker in self._workers.items()}
-        assert [peers[each] for each in engine.connections.values()] == model.open
+        assert [peers[each] for each in engine.connections.values()] == model.open, "others are connected"
         functions = {
             (function.namespace, function.id): [peers[owner] for owner in function.owners]
             for function in engine.functions
@@ -431,8 +443,8 @@ class Simulation:
         assert set(registered.functions) == set(peer.functions), f"functions of {peer.name}"
         assert set(registered.triggers) == set(peer.triggers), f"triggers of {peer.name}"
         assert set(registered.trigger_types) == set(peer.types), f"types of {peer.name}"
-        anything = any((peer.functions, peer.triggers, peer.types, peer.held))
-        assert bool(registered.budget.used) == anything or peer.held_calls, f"{registered.budget.used} B of {peer.name}"
+        anything = any((peer.functions, peer.triggers, peer.types, peer.held, peer.held_calls))
+        assert bool(registered.budget.used) == anything, f"{registered.budget.used} B of {peer.name}"
 
     def _end(self, stop: bool) -> None:
         """All connections go, time passes or the engine stops, and nothing is left."""
