@@ -75,7 +75,6 @@ class Simulation:
         self._calls = 0
         self._ids: list[str] = []
         self._answers: list[tuple[Peer, str, Any]] = []
-        self._own_answers: list[tuple[Peer, str, Any]] = []
         view = self.model.module.view
         self.engine.add_module(Module("m", "m", "of a test", internal=True), trigger_types={"m": OwnProvider(view)})
 
@@ -131,6 +130,12 @@ class Simulation:
         self.connect()
         self.announce(0, namespace, 0)
 
+    def hurry(self, *_: int) -> None:
+        """A worker connects, registers a function, and calls it before it says who it is."""
+        self.connect()
+        self.serve(0, 0, 0)
+        self.call(0, 0, 3)
+
     def cut(self, which: int, *_: int) -> None:
         """A connection breaks off, and the engine notices."""
         peer, worker = self._worker(which)
@@ -152,12 +157,15 @@ class Simulation:
         peer, _ = self._worker(which)
         self._reattach(peer, self._pick(self.model.peers, previous), token > 0)
 
-    def come_back(self, previous: int, token: int, _: int) -> None:
-        """A worker connects and reattaches at once, mostly one that is waited for."""
+    def come_back(self, previous: int, token: int, registers: int) -> None:
+        """A worker connects and reattaches at once, mostly one that is waited for, and mostly goes on to register."""
         away = [peer for peer in self.model.peers if peer.away is not None]
         former = self._pick(away if away and token > 1 else self.model.peers, previous)
         self.connect()
         self._reattach(self.model.peers[-1], former, token > 0)
+        if registers:
+            self.announce(0, registers, 0)
+            self.serve(0, registers, 0)
 
     def _reattach(self, peer: Peer, former: Peer, token: bool) -> None:
         secret = self._workers[former if token else peer].connection.token
@@ -303,7 +311,7 @@ class Simulation:
 
         def complete(_: EngineCall, result: Raw, error: ErrorBody | None) -> None:
             outcome = ("result", value_of(result)) if error is None else ("error", error.code)
-            self._own_answers.append((self.model.module, call.id, outcome))
+            self._answers.append((self.model.module, call.id, outcome))
 
         data = Raw(msgspec.json.encode({"number": call.number}))
         self.engine.invoke(name, data, complete, namespace=where)
@@ -312,9 +320,12 @@ class Simulation:
 
     def answer(self, which: int, by: int, how: int) -> None:
         """A call that was delivered is answered: mostly by whoever has it, with a result, an error or nonsense."""
-        under_way = [(call.callee, call.wire_id, call.number) for call in self.model.calls if call.callee is not None]
+        under_way = [call for call in self.model.calls if call.callee is not None]
         if under_way and how < 6:
-            peer, wire_id, number = self._pick(under_way, which)
+            missed = [call for call in under_way if call.caller and call.caller.away is not None]
+            call = self._pick(missed if missed and how % 2 else under_way, which)
+            assert call.callee is not None
+            peer, wire_id, number = call.callee, call.wire_id, call.number
         else:
             asked, invocation = self._pick(self._deliveries, which)
             wire_id, number = invocation["invocation_id"], invocation["data"]["number"]
@@ -335,8 +346,8 @@ class Simulation:
 
     def _see(self) -> None:
         """Take in what the engine has sent since the last time."""
-        self.model.seen, self._answers = Seen(), self._own_answers
-        self._own_answers = []
+        assert not self.model.seen.deliveries, f"calls were delivered that had ended: {self.model.seen.deliveries}"
+        self.model.seen = Seen()
         for peer, worker in self._workers.items():
             frames, worker.edge.frames = worker.edge.frames, []
             for frame in frames:

@@ -15,20 +15,23 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.core.simulation import Simulation, Step
 
 CALLS = {
-    "rest": 1, "connect": 1, "announce": 2, "arrive": 4, "cut": 3, "leave": 1, "reattach": 2, "come_back": 3, "pong": 2,
-    "clog": 1, "wait": 4, "serve": 7, "serve_no_more": 1, "bind": 2, "call": 10, "fire": 1, "answer": 7,
+    "rest": 1, "connect": 1, "announce": 2, "arrive": 2, "cut": 3, "leave": 1, "reattach": 1, "come_back": 4, "pong": 3,
+    "clog": 1, "wait": 4, "serve": 7, "serve_no_more": 1, "bind": 1, "call": 14, "fire": 2, "answer": 8, "hurry": 2,
 }  # fmt: skip
 TRIGGERS = {
-    "rest": 1, "connect": 1, "announce": 1, "arrive": 4, "cut": 2, "leave": 1, "reattach": 1, "come_back": 1, "wait": 1,
+    "rest": 1, "connect": 1, "announce": 1, "arrive": 3, "cut": 2, "leave": 1, "reattach": 1, "come_back": 1, "wait": 1,
     "provide": 5, "provide_no_more": 1, "bind": 16, "bind_no_more": 4, "judge": 4,
 }  # fmt: skip
+REPLICA: list[Step] = [("arrive", 0, 2, 0), ("serve", 0, 1, 0)]
+TWO_REPLICAS: list[Step] = [*REPLICA, *REPLICA, ("arrive", 0, 2, 0), ("pong", 0, 1, 0)]
+PROVIDER_AND_OTHERS: list[Step] = [("arrive", 0, 2, 0), ("provide", 0, 1, 0), ("arrive", 0, 2, 0), ("arrive", 0, 2, 0)]
 number = st.integers(0, 7)
 
 
-def steps_of(weights: dict[str, int]) -> st.SearchStrategy[list[Step]]:
-    """Steps of which each kind is as frequent as its weight says."""
+def steps_of(first: list[Step], weights: dict[str, int]) -> st.SearchStrategy[list[Step]]:
+    """Some steps, then others, of which each kind is as frequent as its weight says."""
     kinds = st.sampled_from([kind for kind, weight in weights.items() for _ in range(weight)])
-    return st.lists(st.tuples(kinds, number, number, number), min_size=20, max_size=100)
+    return st.lists(st.tuples(kinds, number, number, number), min_size=30, max_size=120).map(first.__add__)
 
 
 SOAKING = bool(os.environ.get("III_SOAK"))
@@ -52,13 +55,13 @@ class SimulationTests(SynchronousTestCase):
         assert not defects, "\n".join((*simulation.trace, *defects))
 
     @MANY
-    @given(steps_of(CALLS))
+    @given(steps_of(TWO_REPLICAS, CALLS))
     def test_calls(self, steps: list[Step]) -> None:
         """Calls, answers, cuts and workers that come back, in any order."""
         self.simulate(steps)
 
     @MANY
-    @given(steps_of(TRIGGERS))
+    @given(steps_of(PROVIDER_AND_OTHERS, TRIGGERS))
     def test_triggers(self, steps: list[Step]) -> None:
         """Triggers, their providers, and connections of both, in any order."""
         self.simulate(steps)
