@@ -14,11 +14,11 @@ from zope.interface import implementer
 from iii.core.announcement import Announcement
 from iii.core.engine import Module
 from iii.core.errors import TriggerRefused
-from iii.core.functions import WorkerFunction
 from iii.core.invocations import Call as EngineCall
 from iii.core.triggers import Trigger
 from iii.interfaces import ITriggerProvider
 from iii.wire.messages import ErrorBody, value_of
+from tests.core.comparison import Comparison
 from tests.core.fakes import FakeWorker, make_engine
 from tests.core.model import CALL_TIMEOUT, GRACE, MAX_PENDING, TICK, Call, Model, Outcome, Peer, Seen, Wish
 
@@ -71,6 +71,7 @@ class Simulation:
         self.model = Model()
         self.trace: list[str] = []
         self._workers: dict[Peer, FakeWorker] = {}
+        self._comparison = Comparison(self.engine, self.model, self._workers)
         self._deliveries: list[tuple[Peer, dict[str, Any]]] = []
         self._calls = 0
         self._ids: list[str] = []
@@ -386,76 +387,12 @@ class Simulation:
     def _compare(self) -> None:
         self._see_nothing_more()
         self._compare_sent()
-        self._compare_tables()
-        self._compare_bindings()
-        for peer in self.model.open:
-            self._compare_connection(peer)
+        self._comparison.everything()
 
     def _see_nothing_more(self) -> None:
         for peer, worker in self._workers.items():
             late = [frame["type"] for frame in worker.edge.frames if frame["type"] != "workerregistered"]
             assert not late, f"{peer.name} got {late}"
-
-    def _compare_tables(self) -> None:
-        """What live connections have registered is registered, no more and no less."""
-        engine, model = self.engine, self.model
-        peers = {worker.connection: peer for peer, worker in self._workers.items()}
-        assert [peers[each] for each in engine.connections.values()] == model.open, "others are connected"
-        functions = {
-            (function.namespace, function.id): [peers[owner] for owner in function.owners]
-            for function in engine.functions
-            if isinstance(function, WorkerFunction)
-        }
-        keys = {(peer.namespace or "", id) for peer in model.open for id in peer.functions}
-        assert functions == {key: model.owners(*key) for key in keys}, f"functions: {functions}"
-        triggers = {
-            each.id: (peers[each.owner], each.binding is not None) for each in engine.triggers.all() if each.owner
-        }
-        expected = {
-            wish.id: (peer, model.is_live(peer, wish)) for peer in model.open for wish in peer.triggers.values()
-        }
-        wrong = {id for id in {*triggers, *expected} if triggers.get(id) != expected.get(id)}
-        assert not wrong, f"triggers {wrong} differ"
-        away = {peers[connection] for connection in engine.broken_off}
-        assert away == {peer for peer in model.peers if peer.away is not None}, "others are waited for"
-        under_way = sum(call.callee is not None for call in model.calls)
-        assert engine.unanswered() == len(engine.under_way()) == under_way, "calls under way"
-        assert sum(map(len, engine.deadlines._slots.values())) == under_way, "deadlines"
-
-    def _compare_bindings(self) -> None:
-        """Equal triggers are presented to their provider once, or as often as one owner has them."""
-        model = self.model
-        presented: set[tuple[str, str]] = set()
-        for (key, _), owners in model.bindings().items():
-            provider = model.provider(key)
-            assert provider is not None
-            ids = {id for ids in owners.values() for id in ids}
-            told = [id for id in provider.view if id in ids]
-            assert len(told) == max(map(len, owners.values())), f"{provider.name} has {told} of the equal {sorted(ids)}"
-            for id in told:
-                self._compare_told(provider, key, id)
-                presented.add((provider.name, id))
-        views = {(peer.name, id) for peer in (model.module, *model.open) for id in peer.view}
-        assert views == presented, f"providers have {views - presented} and should not"
-
-    def _compare_told(self, provider: Peer, key: tuple[str, str], id: str) -> None:
-        (wish,) = (peer.triggers[id] for peer in self.model.open if id in peer.triggers)
-        told = provider.view[id]
-        seen = told["trigger_type"], told["function_id"], told["config"], told.get("namespace", "default")
-        assert seen == (wish.kind, wish.function, wish.config, wish.namespace), f"{provider.name} was told {told}"
-        assert told.get("trigger_namespace", "default") == key[0], f"{provider.name} was told {told}"
-
-    def _compare_connection(self, peer: Peer) -> None:
-        connection, model = self._workers[peer].connection, self.model
-        registered = connection.registrations
-        assert (peer.namespace, peer.suspect) == (connection.namespace, connection.suspect), peer.name
-        assert {call.wire_id for call in model.pending(peer)} == set(connection.pending), f"calls to {peer.name}"
-        assert {call.id for call in model.waited_for(peer)} == set(connection.made), f"calls of {peer.name}"
-        assert set(registered.functions) == set(peer.functions), f"functions of {peer.name}"
-        assert set(registered.triggers) == set(peer.triggers), f"triggers of {peer.name}"
-        assert set(registered.trigger_types) == set(peer.types), f"types of {peer.name}"
-        anything = any((peer.functions, peer.triggers, peer.types, peer.held, peer.held_calls))
-        assert bool(registered.budget.used) == anything, f"{registered.budget.used} B of {peer.name}"
 
     def _end(self, stop: bool) -> None:
         """All connections go, time passes or the engine stops, and nothing is left."""
@@ -471,12 +408,8 @@ class Simulation:
         else:
             self.wait(len(TICKS) - 1)
             self._compare()
-        engine = self.engine
         waiting = [call.number for call in self.model.calls if call.caller or call.callee]
         assert not waiting, f"calls {waiting} have no end"
-        left = len(engine.functions), len(engine.triggers), len(engine.connections), len(list(engine.broken_off))
-        assert not any(left), f"left at the end: {left}"
-        table = engine.triggers
-        assert not table._bindings and not table._of_type and list(table._providers) == [("default", "m")]
+        self._comparison.nothing_left()
         timers = self.clock.getDelayedCalls()
         assert not timers, f"still to come: {timers}"
