@@ -1,18 +1,19 @@
 """
 What the tests with SDKs share.
 
-A contract is a mixin; L{on_each_sdk} and L{on_each_pair} make a test case of it for every SDK or pair of SDKs.
+A contract is a mixin; L{on_each_sdk} and L{on_each_pair} make a test case of it for every SDK or pair of SDKs that has
+what the contract needs, with those of its tests whose needs they meet, too.
 """
 
 from __future__ import annotations
 
-import itertools
 import re
 import uuid
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+import attrs
 from treq.client import HTTPClient
 from twisted.internet import reactor
 from twisted.trial.unittest import SkipTest, TestCase
@@ -21,7 +22,8 @@ from twisted.web.client import Agent, HTTPConnectionPool
 from tests.integration.engine import EngineProcess
 from tests.integration.process import eventually
 from tests.sdk.client import Client, RemoteError, connect
-from tests.sdk.environments import SDKS, Sdk
+from tests.sdk.environments import PAIRS, SDKS
+from tests.sdk.sdk import Ability, Sdk
 from tests.sdk.stage import Worker, theatre
 
 T = TypeVar("T")
@@ -31,6 +33,49 @@ if TYPE_CHECKING:
     Mixin = TestCase
 else:
     Mixin = object
+
+
+@attrs.frozen
+class Needs:
+    """
+    The abilities without which SDKs cannot take part in a test.
+
+    @ivar each: What every SDK must be able to.
+    @ivar first: What the first SDK of a pair must be able to, besides.
+    @ivar second: Likewise the second.
+    """
+
+    each: tuple[Ability, ...] = ()
+    first: tuple[Ability, ...] = ()
+    second: tuple[Ability, ...] = ()
+
+    def met_by(self, *sdks: Sdk) -> bool:
+        roles = zip(sdks, (self.first, self.second), strict=False)
+        return all(sdk.can(*self.each, *role) for sdk, role in roles)
+
+    @property
+    def all(self) -> frozenset[Ability]:
+        return frozenset((*self.each, *self.first, *self.second))
+
+
+@attrs.frozen
+class NeedingTest:
+    """
+    A test method with needs.
+
+    It is no function, so that Trial does not find it in a contract: L{on_each_sdk} and L{on_each_pair} put the function
+    into the test cases where it can run.
+    """
+
+    function: Callable[[Any], Any]
+    needs: Needs
+
+
+def needs(
+    *each: Ability, first: tuple[Ability, ...] = (), second: tuple[Ability, ...] = ()
+) -> Callable[[Callable[[Any], Any]], NeedingTest]:
+    """Say what one test of a contract needs, beyond what the contract does; see L{Needs}."""
+    return lambda function: NeedingTest(function, Needs(each, first, second))
 
 
 class Handle:
@@ -64,8 +109,13 @@ class Handle:
 
 
 class Contract(Mixin):
-    """A test with a client that calls functions."""
+    """
+    A test with a client that calls functions.
 
+    @cvar common_needs: What all tests of the contract need.
+    """
+
+    common_needs: ClassVar[Needs] = Needs()
     client: Client
 
     @property
@@ -141,18 +191,29 @@ class PairOfSdks(OnStage):
         self.one, self.other = await self.enter(self.first, self.second)
 
 
-def on_each_sdk(contract: type, sdks: Iterable[Sdk] = SDKS) -> dict[str, type[TestCase]]:
+def on_each_sdk(contract: type[Contract]) -> dict[str, type[TestCase]]:
     """Return the contract's test cases, one per SDK, under the names they have in their module."""
-    return dict(_case(contract, [sdk], sdk=sdk) for sdk in sdks)
+    return _cases(contract, [((sdk,), {"sdk": sdk}) for sdk in SDKS])
 
 
-def on_each_pair(contract: type) -> dict[str, type[TestCase]]:
-    """Return the contract's test cases, one per ordered pair of SDKs."""
-    pairs = itertools.product(SDKS, repeat=2)
-    return dict(_case(contract, [first, second], first=first, second=second) for first, second in pairs)
+def on_each_pair(contract: type[Contract]) -> dict[str, type[TestCase]]:
+    """Return the contract's test cases, one per ordered pair of SDKs in L{PAIRS}."""
+    return _cases(contract, [((first, second), {"first": first, "second": second}) for first, second in PAIRS])
 
 
-def _case(contract: type, sdks: list[Sdk], **attributes: Any) -> tuple[str, type[TestCase]]:
+def _cases(
+    contract: type[Contract], casts: Iterable[tuple[tuple[Sdk, ...], dict[str, Sdk]]]
+) -> dict[str, type[TestCase]]:
+    cases = [_case(contract, sdks, roles) for sdks, roles in casts if contract.common_needs.met_by(*sdks)]
+    return {case.__name__: case for case in cases}
+
+
+def _case(contract: type[Contract], sdks: tuple[Sdk, ...], roles: dict[str, Sdk]) -> type[TestCase]:
+    needing = ((name, getattr(contract, name)) for name in dir(contract))
+    tests = {
+        name: test.function for name, test in needing if isinstance(test, NeedingTest) and test.needs.met_by(*sdks)
+    }
     suffix = "_".join(re.sub(r"\W", "_", sdk.name) for sdk in sdks)
     name = f"{contract.__name__.removesuffix('Contract')}_{suffix}"
-    return name, type(name, (contract, TestCase), {"__module__": contract.__module__, **attributes})
+    attributes = {"__module__": contract.__module__, "contract": contract, "sdks": sdks}
+    return type(name, (contract, TestCase), {**attributes, **roles, **tests})

@@ -12,7 +12,8 @@ from twisted.trial.unittest import TestCase
 from tests.integration.engine import EngineProcess
 from tests.integration.process import ChildProcess, eventually
 from tests.sdk.client import Client, RemoteError, connect
-from tests.sdk.environments import SDKS, Sdk
+from tests.sdk.environments import SDKS
+from tests.sdk.sdk import Sdk
 
 
 class Worker:

@@ -7,14 +7,17 @@ from typing import Any
 
 from twisted.trial.unittest import TestCase
 
-from tests.sdk.contract import PairOfSdks, on_each_pair
-from tests.sdk.environments import MIB, SDKS
+from tests.sdk.contract import Needs, PairOfSdks, on_each_pair
+from tests.sdk.environments import SDKS
+from tests.sdk.sdk import MIB, Ability
 
 LARGE = 6 * MIB  # more than a channel's buffer of 64 messages holds
 HUGE = 100_000_000
 
 
 class ChannelsContract(PairOfSdks):
+    common_needs = Needs((Ability.CHANNELS,))
+
     async def test_push(self) -> None:
         """What the maker of a channel writes is read by the function that was handed the reader."""
         await self._same("push", "read_channel", 5000)

@@ -12,8 +12,8 @@ from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 
 from tests.integration.engine import HOST
-from tests.sdk.contract import OneSdk, on_each_sdk
-from tests.sdk.environments import MIB
+from tests.sdk.contract import Needs, OneSdk, on_each_sdk
+from tests.sdk.sdk import MIB, Ability
 
 
 class Reading(Protocol):
@@ -101,6 +101,8 @@ class PlainHandlersContract(OneSdk):
 
 
 class HttpHelperContract(OneSdk):
+    common_needs = Needs((Ability.HTTP_HELPER,))
+
     async def test_answer_written(self) -> None:
         """Status, headers and body that the handler writes are the answer; it reads the request's body as sent."""
         body, json = b'{"a" :  1}', {"content-type": "application/json"}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 
 from tests.sdk.client import RemoteError
-from tests.sdk.contract import OneSdk, on_each_sdk
+from tests.sdk.contract import OneSdk, needs, on_each_sdk
+from tests.sdk.sdk import Ability
 
 
 class RegistrationContract(OneSdk):
@@ -17,6 +18,12 @@ class RegistrationContract(OneSdk):
             await self.eventually("it can be called", lambda: self._exists(function_id))
             await self.worker.do("unregister", key=function_id)
             await self.eventually("it cannot be called any more", lambda: self._is_missing(function_id))
+
+    @needs(Ability.SERVICES)
+    async def test_services(self) -> None:
+        """Registering a service, which means nothing any more, disturbs nobody."""
+        await self.worker.do("register_service", id=self.unique("service"))
+        self.assertEqual(await self.worker.call(self.worker.id("echo"), payload=["still here"]), ["still here"])
 
     async def test_killed_in_a_call(self) -> None:
         """A call of a worker that dies ends with an error, not with the caller's time-out."""

@@ -1,14 +1,12 @@
 // A worker on the published Node SDK: worker.mjs ENGINE_URL NAME.  The same program as worker.py, which says more.
 
 import { createHash, randomBytes } from 'node:crypto'
-import { registerWorker } from 'iii-sdk'
-import { createChannel } from 'iii-sdk/helpers'
-import { http } from '@iii-dev/helpers/http'
+import { connect, createChannel, http } from './interface.mjs'
 
 const PIECES = [1, 1000, 65536, 100_000] // bytes; SDKs cut at 64 KiB
 
 const [url, name] = process.argv.slice(2)
-const iii = registerWorker(url, { workerName: name, workerDescription: `${name} under test` })
+const iii = connect(url, name)
 const registered = new Map()
 const providers = new Map()
 const received = new Map()
@@ -143,6 +141,7 @@ const plain = {
     iii.registerTriggerType({ id, description: description ?? '' }, providers.get(id))
   },
   unregister_type: async ({ id }) => iii.unregisterTriggerType({ id, description: '' }),
+  register_service: async ({ id }) => iii.registerService({ id, description: 'of a test' }),
   events: async ({ id }) => ({ events: providers.get(id).events }),
   fire: async ({ id, payload }) => {
     const results = []
@@ -150,6 +149,14 @@ const plain = {
       results.push((await iii.trigger({ function_id, payload, metadata })) ?? null)
     }
     return { results }
+  },
+
+  // Listings
+  list: async ({ method }) => ({
+    rows: await { list_functions: iii.listFunctions, list_workers: iii.listWorkers }[method](),
+  }),
+  watch_functions: async () => {
+    iii.onFunctionsAvailable((rows) => keep('functions', rows.map((row) => row.function_id)))
   },
 
   // HTTP
@@ -210,7 +217,7 @@ function route(method, id, parameters = '') {
 }
 
 for (const [id, handler] of Object.entries(plain)) iii.registerFunction(`${name}::${id}`, handler)
-for (const [id, handler] of Object.entries(streaming)) {
+for (const [id, handler] of Object.entries(http ? streaming : {})) {
   iii.registerFunction(`${name}::${id}`, http(handler))
   route('POST', id)
 }

@@ -2,7 +2,7 @@
 A worker on a published Python SDK: C{worker.py ENGINE_URL NAME}.
 
 It offers the functions C{NAME::echo} and so on, and is told what else to do by calls of them.  It runs in the SDK's own
-environment, where nothing of this repository can be imported.  C{worker.mjs} is the same program for Node.
+environment, where only C{interface.py} beside it can be imported.  C{worker.mjs} is the same program for Node.
 """
 
 from __future__ import annotations
@@ -15,11 +15,7 @@ import sys
 from collections import defaultdict
 from typing import Any
 
-from iii.helpers import create_channel_async
-from iii.triggers import TriggerConfig, TriggerHandler
-from iii_helpers.http import http
-
-from iii import InitOptions, InvocationError, register_worker
+from interface import InvocationError, TriggerHandler, connect, create_channel_async, http
 
 PIECES = (1, 1000, 65536, 100_000)  # bytes; SDKs cut at 64 KiB
 
@@ -30,23 +26,23 @@ class Provider(TriggerHandler[Any]):
     def __init__(self, refusal: str | None) -> None:
         self.refusal = refusal
         self.events: list[dict[str, Any]] = []
-        self.bindings: dict[str, TriggerConfig[Any]] = {}
+        self.bindings: dict[str, Any] = {}
 
-    async def register_trigger(self, config: TriggerConfig[Any]) -> None:
+    async def register_trigger(self, config: Any) -> None:
         self.events.append(
             {
                 "event": "register",
                 "id": config.id,
                 "function_id": config.function_id,
                 "config": config.config,
-                "metadata": config.metadata,
+                "metadata": getattr(config, "metadata", None),
             }
         )
         if self.refusal:
             raise ValueError(self.refusal)
         self.bindings[config.id] = config
 
-    async def unregister_trigger(self, config: TriggerConfig[Any]) -> None:
+    async def unregister_trigger(self, config: Any) -> None:
         self.events.append({"event": "unregister", "id": config.id})
         self.bindings.pop(config.id, None)
 
@@ -54,7 +50,7 @@ class Provider(TriggerHandler[Any]):
 class Worker:
     def __init__(self, url: str, name: str) -> None:
         self.name = name
-        self.iii = register_worker(url, InitOptions(worker_name=name, worker_description=f"{name} under test"))
+        self.iii = connect(url, name)
         self.registered: dict[str, Any] = {}
         self.providers: dict[str, Provider] = {}
         self.received: defaultdict[str, list[Any]] = defaultdict(list)
@@ -67,10 +63,11 @@ class Worker:
             *(self.work, self.visit, self.keep_calling),
             *(self.write_channel, self.read_channel, self.push, self.pull),
             *(self.register_function, self.register_trigger, self.unregister, self.register_type, self.unregister_type),
+            *(self.register_service, self.list, self.watch_functions),
             *(self.events, self.fire, self.open_gate, self.answer),
         ):
             self.iii.register_function(f"{self.name}::{handler.__name__}", handler)
-        for handler in (self.upload, self.pieces, self.no_content, self.value, self.late):
+        for handler in (self.upload, self.pieces, self.no_content, self.value, self.late) if http else ():
             self.iii.register_function(f"{self.name}::{handler.__name__}", http(handler))
             self._route("POST", handler.__name__)
         self._route("GET", "answer", "/:id/parts/:part")
@@ -208,6 +205,9 @@ class Worker:
     async def unregister_type(self, data: Any) -> Any:
         self.iii.unregister_trigger_type({"id": data["id"], "description": ""})
 
+    async def register_service(self, data: Any) -> Any:
+        self.iii.register_service({"id": data["id"], "description": "of a test"})
+
     async def events(self, data: Any) -> Any:
         return {"events": self.providers[data["id"]].events}
 
@@ -215,9 +215,22 @@ class Worker:
         """Call the functions bound to a trigger type, as its provider."""
         results = []
         for binding in list(self.providers[data["id"]].bindings.values()):
-            request = {"function_id": binding.function_id, "payload": data["payload"], "metadata": binding.metadata}
-            results.append(await self.iii.trigger_async(request))
+            request = {"function_id": binding.function_id, "payload": data["payload"]}
+            metadata = getattr(binding, "metadata", None)
+            results.append(await self.iii.trigger_async({**request, "metadata": metadata}))
         return {"results": results}
+
+    # Listings
+
+    async def list(self, data: Any) -> Any:
+        """List by a method that old SDKs have."""
+        rows = await getattr(self.iii, data["method"])()
+        return {"rows": [row.model_dump() for row in rows]}
+
+    async def watch_functions(self, data: Any) -> Any:
+        """Keep the ids of the functions that there are, each time that some come or go."""
+        keep = self.received["functions"].append
+        self.iii.on_functions_available(lambda rows: keep([row.function_id for row in rows]))
 
     # HTTP
 
