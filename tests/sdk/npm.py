@@ -12,7 +12,7 @@ ABILITIES = {
     9: {Ability.CHANNELS, Ability.HTTP_HELPER, Ability.STACK_TRACES, Ability.WORKER_PID},
     11: {Ability.CODED_ERRORS, Ability.TRIGGER_METADATA},
     22: {
-        *(Ability.CALL_METADATA, Ability.REATTACH, Ability.WORKER_DESCRIPTION),
+        *(Ability.CALL_METADATA, Ability.REATTACH, Ability.WORKER_DESCRIPTION, Ability.BROKEN_CHANNELS),
         *(Ability.UNBINDING_HEARD, Ability.REFUSAL_HEARD),
     },
 }

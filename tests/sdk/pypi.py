@@ -12,7 +12,10 @@ CONSTRAINTS = HERE / "constraints.txt"
 # What came with which minor version at the latest, oldest first.
 ABILITIES = {
     2: {Ability.TRIGGER_TYPES},
-    8: {Ability.CHANNELS, Ability.HTTP_HELPER, Ability.FUNCTION_METADATA, Ability.WORKER_PID},
+    8: {
+        *(Ability.CHANNELS, Ability.HTTP_HELPER, Ability.BROKEN_CHANNELS),
+        *(Ability.FUNCTION_METADATA, Ability.WORKER_PID),
+    },
     9: {Ability.STACK_TRACES},
     11: {Ability.CODED_ERRORS, Ability.FUNCTION_FORMATS, Ability.TRIGGER_METADATA},
     19: {Ability.UNBINDING_HEARD, Ability.REFUSAL_HEARD},

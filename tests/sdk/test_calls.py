@@ -111,9 +111,8 @@ class CallsContract(PairOfSdks):
         return answer["error"]
 
     async def _worker_id(self, name: str) -> str:
-        workers = (await self.client.call("engine::workers::list", {}))["workers"]
-        (worker,) = [worker for worker in workers if worker["name"] == name]
-        return worker["id"]
+        worker_id: str = (await self.client.call("engine::workers::info", {"name": name}))["worker"]["id"]
+        return worker_id
 
 
 class PayloadContract(OneSdk):

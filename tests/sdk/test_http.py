@@ -12,7 +12,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 
 from tests.integration.engine import HOST
-from tests.sdk.contract import Needs, OneSdk, on_each_sdk
+from tests.sdk.contract import Needs, OneSdk, needs, on_each_sdk
 from tests.sdk.sdk import MIB, Ability
 
 
@@ -154,6 +154,7 @@ class HttpHelperContract(OneSdk):
         await self.eventually("the handler is done", lambda: self._is_done(gate))
         await self._works_on()
 
+    @needs(Ability.BROKEN_CHANNELS)
     async def test_client_leaves_midway(self) -> None:
         """A client that is gone in the middle of the response does not cost the worker its process."""
         gate = self.unique("gate")

@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.sdk.client import RemoteError
 from tests.sdk.contract import OneSdk, needs, on_each_sdk
+from tests.sdk.environments import NEWEST
 from tests.sdk.sdk import Ability
 
 
@@ -55,6 +56,7 @@ class ListingsContract(OneSdk):
         self.assertEqual(caught.exception.code, "NOT_FOUND")
         self.assertEqual(caught.exception.message, f"Function '{missing}' is not registered.")
 
+    @needs(Ability.WORKER_PID)
     async def test_workers_list(self) -> None:
         """The row of a worker says what its SDK announced."""
         row = await self._worker_row()
@@ -78,18 +80,19 @@ class ListingsContract(OneSdk):
 
     @needs(Ability.WORKER_PID)
     async def test_worker_pid(self) -> None:
-        """The details of a worker name its process."""
+        """The details of a worker name its process, and its row has the same id."""
         info = await self._ask("workers::info", name=self.worker.name)
         self.assertEqual(info["worker"]["pid"], self.worker.worker.pid)
+        self.assertEqual(info["worker"]["id"], (await self._worker_row())["id"])
 
     @needs(Ability.TRIGGER_TYPES)
     async def test_workers_info(self) -> None:
         """The details of a worker have its functions, trigger types and bindings."""
         type_id = self.unique("type")
         await self.worker.do("register_type", id=type_id, description="Fires when told")
-        await self.worker.call(self.worker.id("echo"))
+        answer = await self.worker.call(self.worker.id("echo"), payload={})
         info = await self._ask("workers::info", name=self.worker.name)
-        self.assertEqual(info["worker"]["id"], (await self._worker_row())["id"])
+        self.assertEqual(info["worker"]["id"], answer["_caller_worker_id"])
         self.assertIn(self.worker.id("echo"), [row["function_id"] for row in info["functions"]])
         (provided,) = [row for row in info["trigger_types"] if row["id"] == type_id]
         self.assertEqual(provided["description"], "Fires when told")
@@ -154,22 +157,25 @@ class ListingsContract(OneSdk):
     async def test_list_workers(self) -> None:
         """The old method C{list_workers} understands the answer, in which each worker has the ids of its functions."""
         rows = (await self.worker.do("list", method="list_workers"))["rows"]
-        (row,) = [row for row in rows if row["name"] == self.worker.name]
+        (row,) = [row for row in rows if row["name"] == NEWEST[0].name]
         self.assertEqual(row["status"], "connected")
-        self.assertIn(self.worker.id("echo"), row["functions"])
+        self.assertIn(f"{NEWEST[0].name}::echo", row["functions"])
         self.assertEqual(len(row["functions"]), row["function_count"])
 
     @needs(Ability.LISTING_METHODS)
     async def test_on_functions_available(self) -> None:
         """What the old method C{on_functions_available} has been given is called with a new function."""
         new = self.unique("functions::new")
-        await self.worker.do("watch_functions")
+        watcher = await self.start_worker(self.engine.url, self.sdk, self.unique("watcher"))
+        await watcher.worker.ready(self.client)
+        await watcher.do("watch_functions")
+        await watcher.call(watcher.id("echo"))
         await self.worker.do("register_function", id=new)
 
         async def told() -> bool:
-            return any(new in functions for functions in await self.worker.received("functions"))
+            return any(new in functions for functions in await watcher.received("functions"))
 
-        await self.eventually("the worker is told", told, 12)
+        await self.eventually("the watcher is told", told, 12)
 
     async def test_functions_available(self) -> None:
         """A function bound to C{engine::functions-available} is told of a new function."""

@@ -77,8 +77,8 @@ class RegistrationContract(OneSdk):
         return False
 
     async def _has_call(self, name: str) -> bool:
-        rows = (await self.client.call("engine::workers::list", {"search": name}))["workers"]
-        return [row["active_invocations"] for row in rows] == [1]
+        worker = (await self.client.call("engine::workers::info", {"name": name}))["worker"]
+        return worker["active_invocations"] == 1
 
 
 globals().update(on_each_sdk(RegistrationContract))
