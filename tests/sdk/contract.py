@@ -7,6 +7,7 @@ what the contract needs, with those of its tests whose needs they meet, too.
 
 from __future__ import annotations
 
+import itertools
 import re
 import uuid
 from collections.abc import Awaitable, Callable, Iterable
@@ -50,7 +51,7 @@ class Needs:
     second: tuple[Ability, ...] = ()
 
     def met_by(self, *sdks: Sdk) -> bool:
-        roles = zip(sdks, (self.first, self.second), strict=False)
+        roles = itertools.zip_longest(sdks, (self.first, self.second)[: len(sdks)], fillvalue=())
         return all(sdk.can(*self.each, *role) for sdk, role in roles)
 
     @property
@@ -191,6 +192,15 @@ class PairOfSdks(OnStage):
         self.one, self.other = await self.enter(self.first, self.second)
 
 
+class AllSdks(OnStage):
+    """A contract about the workers of all SDKs that are there, at once."""
+
+    sdks: tuple[Sdk, ...]
+
+    async def setUp(self) -> None:
+        self.workers = await self.enter(*(sdk for sdk in self.sdks if not sdk.missing))
+
+
 def on_each_sdk(contract: type[Contract]) -> dict[str, type[TestCase]]:
     """Return the contract's test cases, one per SDK, under the names they have in their module."""
     return _cases(contract, [((sdk,), {"sdk": sdk}) for sdk in SDKS])
@@ -201,19 +211,29 @@ def on_each_pair(contract: type[Contract]) -> dict[str, type[TestCase]]:
     return _cases(contract, [((first, second), {"first": first, "second": second}) for first, second in PAIRS])
 
 
+def on_all_sdks(contract: type[Contract]) -> dict[str, type[TestCase]]:
+    """Return the contract's only test case, under the name it has in its module."""
+    able = tuple(sdk for sdk in SDKS if contract.common_needs.met_by(sdk))
+    case = _case(contract, able, {}, "all")
+    return {case.__name__: case}
+
+
 def _cases(
     contract: type[Contract], casts: Iterable[tuple[tuple[Sdk, ...], dict[str, Sdk]]]
 ) -> dict[str, type[TestCase]]:
-    cases = [_case(contract, sdks, roles) for sdks, roles in casts if contract.common_needs.met_by(*sdks)]
+    cases = [
+        _case(contract, sdks, roles, "_".join(re.sub(r"\W", "_", sdk.name) for sdk in sdks))
+        for sdks, roles in casts
+        if contract.common_needs.met_by(*sdks)
+    ]
     return {case.__name__: case for case in cases}
 
 
-def _case(contract: type[Contract], sdks: tuple[Sdk, ...], roles: dict[str, Sdk]) -> type[TestCase]:
+def _case(contract: type[Contract], sdks: tuple[Sdk, ...], roles: dict[str, Sdk], suffix: str) -> type[TestCase]:
     needing = ((name, getattr(contract, name)) for name in dir(contract))
     tests = {
         name: test.function for name, test in needing if isinstance(test, NeedingTest) and test.needs.met_by(*sdks)
     }
-    suffix = "_".join(re.sub(r"\W", "_", sdk.name) for sdk in sdks)
     name = f"{contract.__name__.removesuffix('Contract')}_{suffix}"
     attributes = {"__module__": contract.__module__, "contract": contract, "sdks": sdks}
     return type(name, (contract, TestCase), {**attributes, **roles, **tests})

@@ -59,11 +59,11 @@ class CallsContract(PairOfSdks):
 
     async def test_timeout(self) -> None:
         """The caller's SDK gives up by itself; the late answer disturbs neither side."""
-        error = await self._error(self.other.id("slow"), payload={"seconds": 0.6}, timeout_ms=200)
+        error = await self._error(self.other.id("slow"), payload={"seconds": 0.4}, timeout_ms=100)
         if self.one.sdk.can(Ability.CODED_ERRORS):
-            self.assertEqual((error["code"], error["message"]), ("TIMEOUT", "invocation timed out after 200ms"))
+            self.assertEqual((error["code"], error["message"]), ("TIMEOUT", "invocation timed out after 100ms"))
         # Begun after the first and as long: it ends after the late answer has come.
-        self.assertEqual(await self.one.call(self.other.id("slow"), payload={"seconds": 0.6}), {"slept": 0.6})
+        self.assertEqual(await self.one.call(self.other.id("slow"), payload={"seconds": 0.4}), {"slept": 0.4})
 
     async def test_void(self) -> None:
         """A call without an answer is carried out once, with its payload."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from twisted.internet.defer import Deferred
 
 from tests.sdk.client import RemoteError
-from tests.sdk.contract import OneSdk, needs, on_each_sdk
+from tests.sdk.contract import AllSdks, OneSdk, needs, on_all_sdks, on_each_sdk
 from tests.sdk.sdk import Ability
 
 
@@ -24,16 +26,6 @@ class RegistrationContract(OneSdk):
         """Registering a service, which means nothing any more, disturbs nobody."""
         await self.worker.do("register_service", id=self.unique("service"))
         self.assertEqual(await self.worker.call(self.worker.id("echo"), payload=["still here"]), ["still here"])
-
-    async def test_killed_in_a_call(self) -> None:
-        """A call of a worker that dies ends with an error, not with the caller's time-out."""
-        victim = await self.start_worker(self.engine.url, self.sdk, self.unique("victim"))
-        await victim.worker.ready(self.client)
-        calling = Deferred.fromCoroutine(self.worker.call(victim.id("slow"), payload={"seconds": 60}))
-        await self.eventually("the call is under way", lambda: self._has_call(victim.name))
-        await victim.worker.kill()
-        error = await self.assertFailure(calling, RemoteError)
-        self.assertEqual(error.code, "invocation_stopped")
 
     async def test_leaves(self) -> None:
         """A worker that shuts down leaves neither functions nor a row in the list of workers."""
@@ -76,9 +68,31 @@ class RegistrationContract(OneSdk):
             return True
         return False
 
+
+class KilledContract(AllSdks):
+    """Victims on all SDKs at once, because the engine waits for the return of each for some seconds."""
+
+    async def test_killed_in_a_call(self) -> None:
+        """A call of a worker that dies ends with an error, not with the caller's time-out."""
+        victims = [
+            await self.start_worker(self.engine.url, worker.sdk, self.unique("victim")) for worker in self.workers
+        ]
+        for victim in victims:
+            await victim.worker.ready(self.client)
+        calls = {
+            worker.name: Deferred.fromCoroutine(worker.call(victim.id("slow"), payload={"seconds": 60}))
+            for worker, victim in zip(self.workers, victims, strict=True)
+        }
+        for victim in victims:
+            await self.eventually("the call is under way", partial(self._has_call, victim.name))
+        for victim in victims:
+            await victim.worker.kill()
+        codes = {name: (await self.assertFailure(call, RemoteError)).code for name, call in calls.items()}
+        self.assertEqual(codes, dict.fromkeys(calls, "invocation_stopped"))
+
     async def _has_call(self, name: str) -> bool:
         worker = (await self.client.call("engine::workers::info", {"name": name}))["worker"]
         return worker["active_invocations"] == 1
 
 
-globals().update(on_each_sdk(RegistrationContract))
+globals().update(on_each_sdk(RegistrationContract), **on_all_sdks(KilledContract))
