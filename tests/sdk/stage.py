@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
 from tests.integration.engine import EngineProcess
@@ -92,7 +92,9 @@ class Stage:
         try:
             for worker in self.workers.values():
                 worker.check()
-                await client.call(f"{worker.name}::echo", {}, seconds=5)
+            # At once: this is done after each of many hundred tests.
+            calls = [client.call(f"{worker.name}::echo", {}, seconds=5) for worker in self.workers.values()]
+            await gatherResults([Deferred.fromCoroutine(call) for call in calls], consumeErrors=True)
         finally:
             await client.close()
 
