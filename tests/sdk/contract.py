@@ -201,9 +201,9 @@ class AllSdks(OnStage):
         self.workers = await self.enter(*(sdk for sdk in self.sdks if not sdk.missing))
 
 
-def on_each_sdk(contract: type[Contract]) -> dict[str, type[TestCase]]:
+def on_each_sdk(contract: type[Contract], sdks: Iterable[Sdk] = SDKS) -> dict[str, type[TestCase]]:
     """Return the contract's test cases, one per SDK, under the names they have in their module."""
-    return _cases(contract, [((sdk,), {"sdk": sdk}) for sdk in SDKS])
+    return _cases(contract, [((sdk,), {"sdk": sdk}) for sdk in sdks])
 
 
 def on_each_pair(contract: type[Contract]) -> dict[str, type[TestCase]]:

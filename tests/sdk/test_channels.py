@@ -8,7 +8,7 @@ from typing import Any
 from twisted.trial.unittest import TestCase
 
 from tests.sdk.contract import Needs, PairOfSdks, on_each_pair
-from tests.sdk.environments import SDKS
+from tests.sdk.environments import PARTNERS
 from tests.sdk.sdk import MIB, Ability
 
 LARGE = 6 * MIB  # more than a channel's buffer of 64 messages holds
@@ -47,7 +47,7 @@ class ChannelsContract(PairOfSdks):
 class MemoryTests(PairOfSdks, TestCase):
     """What passes through a channel does not stay in the engine, however much it is."""
 
-    first, second = SDKS[0], SDKS[-1]  # a Python worker and a Node worker
+    first, second = PARTNERS  # a Python worker and a Node worker
     most_growth = 20_000_000  # bytes
 
     async def test_push(self) -> None:

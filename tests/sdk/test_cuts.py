@@ -24,7 +24,7 @@ from tests.integration.engine import EngineProcess
 from tests.sdk.cable import Cable
 from tests.sdk.client import RemoteError
 from tests.sdk.contract import Contract, Handle
-from tests.sdk.environments import SDKS
+from tests.sdk.environments import NEWEST
 
 SEED = 20261125
 CUTS = 30
@@ -75,16 +75,16 @@ class CutsTests(Contract, TestCase):
     survived = 0
 
     async def setUp(self) -> None:
-        self.require(*SDKS)
+        self.require(*NEWEST)
         settings = {"call_timeout_ms": round(CALL_TIMEOUT * 1000)}
         self._engine = await EngineProcess.for_test(self, reactor, settings=settings)
         self.client = await self.connect(self._engine)
         self.addCleanup(self._all_ended)
-        self.steady = await self.start_worker(self._engine.url, SDKS[0], "steady")
+        self.steady = await self.start_worker(self._engine.url, NEWEST[0], "steady")
         dice = random.Random(SEED)
         self.patients: list[Patient] = []
         for number in range(WORKERS_PER_SDK):
-            for sdk in SDKS:
+            for sdk in NEWEST:
                 cable = Cable(reactor, self._engine.worker_port)
                 self.addCleanup(cable.remove)
                 worker = await self.start_worker(cable.url, sdk, f"{sdk.name}-{number}")

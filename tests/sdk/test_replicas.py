@@ -17,7 +17,8 @@ from twisted.internet.task import LoopingCall
 from tests.integration.engine import EngineProcess
 from tests.sdk.client import RemoteError
 from tests.sdk.contract import Contract, Handle, on_each_sdk
-from tests.sdk.environments import SDKS, Sdk
+from tests.sdk.environments import NEWEST
+from tests.sdk.sdk import Sdk
 from tests.sdk.stage import Worker
 
 NAME = "twin"
@@ -115,10 +116,10 @@ class ReplicasContract(Contract):
     sdk: Sdk
 
     async def setUp(self) -> None:
-        self.require(self.sdk, SDKS[0])
+        self.require(self.sdk, NEWEST[0])
         self._engine = await EngineProcess.for_test(self, reactor)
         self.client = await self.connect(self._engine)
-        self.caller = await self.start_worker(self._engine.url, SDKS[0], "caller")
+        self.caller = await self.start_worker(self._engine.url, NEWEST[0], "caller")
         await self.caller.worker.ready(self.client)
         self.started: list[Replica] = []
         self.replicas = [await self._start() for _ in range(2)]
@@ -210,4 +211,4 @@ class ReplicasContract(Contract):
         return len([found for found in fresh if pid in (None, found)]) >= count
 
 
-globals().update(on_each_sdk(ReplicasContract))
+globals().update(on_each_sdk(ReplicasContract, NEWEST))
