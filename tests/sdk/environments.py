@@ -11,6 +11,7 @@ import itertools
 import sys
 import time
 
+from tests.sdk.crates import rust_sdk
 from tests.sdk.npm import node_sdk
 from tests.sdk.pypi import python_sdk
 from tests.sdk.sdk import CACHE, MakingFailed, Sdk
@@ -22,13 +23,15 @@ OLDER = (
     *(python_sdk("0.19.0"), python_sdk("0.11.6"), python_sdk("0.8.3"), python_sdk("0.2.1")),
     *(node_sdk("0.11.6"), node_sdk("0.3.0")),
 )
+# So does each of these: what Rust adds is how strictly it reads what the engine sends.
+RUST = (rust_sdk("0.25.0"), rust_sdk("0.22.1"))
 PARTNERS = (NEWEST[0], NEWEST[2])
 
-SDKS: tuple[Sdk, ...] = (*NEWEST, *OLDER)
+SDKS: tuple[Sdk, ...] = (*NEWEST, *OLDER, *RUST)
 PAIRS: tuple[tuple[Sdk, Sdk], ...] = (
     *itertools.product(NEWEST, repeat=2),
-    *itertools.product(OLDER, PARTNERS),
-    *itertools.product(PARTNERS, OLDER),
+    *itertools.product((*OLDER, *RUST), PARTNERS),
+    *itertools.product(PARTNERS, (*OLDER, *RUST)),
 )
 
 

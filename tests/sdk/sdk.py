@@ -65,6 +65,8 @@ class Sdk:
     @ivar needs: The programs which must be on the path, or its tests are skipped.
     @ivar abilities: What it can do.
     @ivar recipe: All that decides about the content of the folder.
+    @ivar error_prefix: What it puts before the text of an error that a handler raises.
+    @ivar complaint: What it logs when it drops a message of the engine that it cannot read, if it says so.
     """
 
     name: str
@@ -76,6 +78,9 @@ class Sdk:
     recipe: tuple[str, ...]
     _steps: Callable[[Path], list[list[str]]]
     _worker: Callable[[Path], list[str]]
+    error_prefix: str = ""
+    complaint: str | None = None
+    _obstacle: Callable[[], str | None] = lambda: None
 
     @property
     def directory(self) -> Path:
@@ -85,7 +90,7 @@ class Sdk:
     def missing(self) -> str | None:
         """Why this SDK cannot be used here, if it cannot."""
         absent = [program for program in self.needs if shutil.which(program) is None]
-        return f"not installed: {', '.join(absent)}" if absent else None
+        return f"not installed: {', '.join(absent)}" if absent else self._obstacle()
 
     @property
     def made(self) -> bool:

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
 from tests.integration.engine import EngineProcess
-from tests.integration.process import ChildProcess, eventually
+from tests.integration.process import ChildProcess, ProcessFailed, eventually
 from tests.sdk.client import Client, RemoteError, connect
 from tests.sdk.environments import SDKS
 from tests.sdk.sdk import Sdk
@@ -53,8 +53,10 @@ class Worker:
         return True
 
     def check(self) -> None:
-        """Raise L{tests.integration.process.ProcessFailed}, with its log, if the process has ended by itself."""
+        """Raise L{ProcessFailed}, with its log, if the process has ended by itself or dropped a message unread."""
         self._process.check()
+        if self.sdk.complaint is not None and self.sdk.complaint in self.log:
+            raise ProcessFailed(f"{self.name} could not read a message of the engine\n{self._process.tail()}")
 
     async def stop(self) -> None:
         """Let the worker shut down its SDK and end."""

@@ -15,6 +15,13 @@ VALUES = {
     "null": None,
 }
 
+# What a stack trace has in it.
+TRACES = {
+    "python": ("out of ünits", "worker.py"),
+    "node": ("out of ünits", "worker.mjs"),
+    "rust": ("iii_sdk::",),
+}
+
 
 class CallsContract(PairOfSdks):
     async def test_values(self) -> None:
@@ -41,14 +48,14 @@ class CallsContract(PairOfSdks):
     async def test_error(self) -> None:
         """What a handler raises reaches the caller with code and message."""
         error = await self._error(self.other.id("fail"), payload={"message": "out of ünits"})
-        self.assertEqual((error["code"], error["message"]), ("invocation_failed", "out of ünits"))
+        self.assertEqual((error["code"], error["message"]), ("invocation_failed", self._message("out of ünits")))
 
     @needs(Ability.STACK_TRACES)
     async def test_stack_trace(self) -> None:
         """The stack trace of what a handler raises reaches the caller, too."""
         error = await self._error(self.other.id("fail"), payload={"message": "out of ünits"})
-        self.assertIn("out of ünits", error["stacktrace"])
-        self.assertIn(f"worker.{'mjs' if self.other.sdk.runtime == 'node' else 'py'}", error["stacktrace"])
+        for part in TRACES[self.other.sdk.runtime]:
+            self.assertIn(part, error["stacktrace"])
 
     async def test_no_such_function(self) -> None:
         """A function that nobody has registered is an error at once."""
@@ -61,7 +68,8 @@ class CallsContract(PairOfSdks):
         """The caller's SDK gives up by itself; the late answer disturbs neither side."""
         error = await self._error(self.other.id("slow"), payload={"seconds": 0.4}, timeout_ms=100)
         if self.one.sdk.can(Ability.CODED_ERRORS):
-            self.assertEqual((error["code"], error["message"]), ("TIMEOUT", "invocation timed out after 100ms"))
+            self.assertEqual(error["code"], "TIMEOUT")
+            self.assertIn("invocation timed out", error["message"])
         # Begun after the first and as long: it ends after the late answer has come.
         self.assertEqual(await self.one.call(self.other.id("slow"), payload={"seconds": 0.4}), {"slept": 0.4})
 
@@ -103,6 +111,10 @@ class CallsContract(PairOfSdks):
         await self.one.call(self.other.id("echo"), payload={})
         (received,) = await self.other.received(key)
         return received
+
+    def _message(self, text: str) -> str:
+        """Return what becomes of the text of an error in the other's SDK."""
+        return self.other.sdk.error_prefix + text
 
     async def _error(self, function_id: str, **request: Any) -> Any:
         """Return the error with which a call of the one to the other ends."""

@@ -79,7 +79,9 @@ class PlainHandlersContract(OneSdk):
         text = await response.text()
         self.assertEqual(response.code, 500)
         error = (await response.json())["error"]
-        self.assertEqual((error["code"], error["message"]), ("invocation_failed", "failed as told"))
+        self.assertEqual(
+            (error["code"], error["message"]), ("invocation_failed", f"{self.sdk.error_prefix}failed as told")
+        )
         self.assertRegex(error["error_id"], r"^[0-9a-f]{1,12}$")
         self.assertNotIn("worker.", text)
 
