@@ -26,7 +26,7 @@ $(INSTALLED): setup.cfg pyproject.toml
 
 programs: export PATH := $(PATH):/usr/sbin
 programs:
-	@missing=$$(for name in redis-server rabbitmq-server npm; do command -v $$name >/dev/null || echo $$name; done); \
+	@missing=$$(for name in redis-server rabbitmq-server npm chromium; do command -v $$name >/dev/null || echo $$name; done); \
 	test -z "$$missing" || tools/apt-install $$missing || \
 	    echo "Not installed, so that tests which need it are skipped:" $$missing
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.error import ConnectError
 from twisted.internet.protocol import Factory, Protocol
 
 from tests.integration.engine import HOST
@@ -31,12 +32,21 @@ class Cable(Factory):
         """Whether a worker has connected since the last cut; its connection for telemetry does not count."""
         return any(worker_side.head.startswith(b"GET / ") for worker_side, _ in self._connections)
 
+    @property
+    def answers(self) -> list[bytes]:
+        """What the engine sent first on each connection, if it has sent something, since the last L{cut}."""
+        return [engine_side.head for _, engine_side in self._connections if engine_side.head]
+
     def buildProtocol(self, address: object) -> Protocol:
         return End(self._join)
 
     async def _join(self, worker_side: End) -> None:
         worker_side.transport.pauseProducing()
-        engine_side: End = await self._endpoint.connect(Factory.forProtocol(End))
+        try:
+            engine_side: End = await self._endpoint.connect(Factory.forProtocol(End))
+        except ConnectError:
+            worker_side.transport.abortConnection()
+            return
         worker_side.peer, engine_side.peer = engine_side, worker_side
         self._connections.append((worker_side, engine_side))
         worker_side.transport.resumeProducing()
