@@ -45,7 +45,9 @@ ROWS: dict[str, dict[str, tuple[str, ...]]] = {
     "Several processes of one worker": {"Registration": ("replicas",)},
     "Workers that leave, or die": {"Registration": ("leaves",), "Killed": ("killed_in_a_call",)},
     "Services, which mean nothing any more": {"Registration": ("services",)},
-    "HTTP: routes, JSON bodies, errors": {"PlainHandlers": ("get", "post_json", "error", "unregistered_route")},
+    "HTTP: routes, JSON bodies, errors": {
+        "PlainHandlers": ("get", "post_json", "unreadable_json", "error", "unregistered_route"),
+    },
     "HTTP: streamed requests and responses": {
         "HttpHelper": ("answer_written", "no_body", "large_body", "pieces", "no_content", "value"),
     },

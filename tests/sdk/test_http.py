@@ -73,6 +73,14 @@ class PlainHandlersContract(OneSdk):
         self.assertEqual(response.headers.getRawHeaders("content-type"), ["application/json"])
         self.assertEqual((await response.json())["body"], sent)
 
+    async def test_unreadable_json(self) -> None:
+        """What not every SDK could read in a message is no JSON to any: its handler is called with null."""
+        for body in (b"[" * 126 + b"]" * 126, b"[1e400]", rb'["\ud800"]'):
+            response = await self.request(
+                "POST", f"/{self.worker.name}/answer", data=body, headers={"content-type": "application/json"}
+            )
+            self.assertEqual((response.code, (await response.json())["body"]), (201, None))
+
     async def test_error(self) -> None:
         """A handler that raises is a 500 with code and message, and without the stack trace."""
         response = await self.request("GET", f"/{self.worker.name}/fail")

@@ -15,10 +15,10 @@ import msgspec
 from msgspec import Raw
 
 from iii.modules.http.router import Route
-from iii.wire.messages import encode, nested_deeper
+from iii.wire.messages import MAX_DEPTH, beyond_double, encode, nested_deeper
 
-MAX_BODY_DEPTH = 127
-"""Nesting levels of a JSON body; a deeper one counts as invalid."""
+MAX_BODY_DEPTH = MAX_DEPTH - 2
+"""Nesting levels of a JSON body; a deeper one, for whose message and request object no levels are left, is invalid."""
 
 NOTHING: Mapping[str, Sequence[str]] = MappingProxyType({})
 
@@ -138,7 +138,7 @@ def json_or_null(body: bytes) -> bytes:
             body.decode()  # msgspec does not look into what it only skips
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return b"null"
-    return b"null" if nested_deeper(body, MAX_BODY_DEPTH) else body
+    return b"null" if nested_deeper(body, MAX_BODY_DEPTH) or beyond_double(body) else body
 
 
 def fixed_members(method: str, path: str) -> bytes:
