@@ -291,7 +291,8 @@ class Connection:
         self.registrations.answered(message)
 
     def _grace_over(self) -> None:
-        self._complain("worker {worker} announced no namespace in time; it is in `default` now")
+        if self.registrations.waiting:  # not the telemetry socket of an old SDK, which registers nothing
+            self._complain("worker {worker} announced no namespace in time; it is in `default` now")
         self._open_gate(DEFAULT_NAMESPACE)
 
     def _open_gate(self, namespace: str) -> None:

@@ -24,6 +24,10 @@ class RegistrationGate:
         self._held: list[Message] = []
         self._bytes = 0
 
+    def __len__(self) -> int:
+        """How many registrations are held."""
+        return len(self._held)
+
     def admit(self, registration: Message, size: int) -> list[Message]:
         """
         Return what may be applied now: this registration, or nothing yet.

@@ -85,6 +85,11 @@ class Registrations:
         """Where its functions live; C{None} until that is known."""
         return self._gate.namespace
 
+    @property
+    def waiting(self) -> int:
+        """How many registrations wait for the namespace to be known."""
+        return len(self._gate)
+
     def holds(self, function_id: str) -> bool:
         """Whether a function waits for the namespace to be known."""
         return function_id in self._gate.functions

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.internet.task import Clock
+from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from iii.core.announcement import Announcement
@@ -84,6 +87,18 @@ class ConnectionTests(SynchronousTestCase):
         self.assertIsNone(self.engine.functions.find("default", "f"))
         self.clock.advance(0.1)
         self.assertIsNotNone(self.engine.functions.find("default", "f"))
+
+    def test_warning(self) -> None:
+        """That is said in the log of one that registers something, not of an old SDK's connection for telemetry."""
+        events: list[Any] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        FakeWorker(self.engine)
+        self.clock.advance(5)
+        self.assertEqual(events, [])
+        FakeWorker(self.engine).register("f")
+        self.clock.advance(5)
+        self.assertIn("announced no namespace in time", str([event["log_format"] for event in events]))
 
     def test_too_late(self) -> None:
         """A worker does not move any more."""
