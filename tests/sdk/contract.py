@@ -114,9 +114,11 @@ class Contract(Mixin):
     A test with a client that calls functions.
 
     @cvar common_needs: What all tests of the contract need.
+    @cvar in_table: It is about every SDK, and so has its rows in C{docs/sdk-versions.md}.
     """
 
     common_needs: ClassVar[Needs] = Needs()
+    in_table: ClassVar[bool] = True
     client: Client
 
     @property

@@ -18,7 +18,7 @@ ABILITIES = {
         *(Ability.CHANNELS, Ability.CALL_METADATA, Ability.CODED_ERRORS, Ability.STACK_TRACES),
         *(Ability.FUNCTION_METADATA, Ability.FUNCTION_FORMATS, Ability.WORKER_PID, Ability.WORKER_DESCRIPTION),
         *(Ability.TRIGGER_TYPES, Ability.TRIGGER_METADATA, Ability.UNBINDING_HEARD, Ability.REFUSAL_HEARD),
-        Ability.REATTACH,
+        *(Ability.REATTACH, Ability.LOGGER),
     },
     25: {Ability.FRAGMENTS},
 }

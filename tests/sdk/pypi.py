@@ -11,7 +11,7 @@ CONSTRAINTS = HERE / "constraints.txt"
 
 # What came with which minor version at the latest, oldest first.
 ABILITIES = {
-    2: {Ability.TRIGGER_TYPES},
+    2: {Ability.TRIGGER_TYPES, Ability.LOGGER},
     8: {
         *(Ability.CHANNELS, Ability.HTTP_HELPER, Ability.BROKEN_CHANNELS),
         *(Ability.FUNCTION_METADATA, Ability.WORKER_PID),
@@ -31,12 +31,14 @@ def python_sdk(version: str) -> Sdk:
     since = {ability for first, abilities in ABILITIES.items() if first <= minor for ability in abilities}
     until = {ability for ability, last in LAST_WITH.items() if minor <= last}
 
+    extra = "otel" if minor < 11 else ""  # what their loggers write with; later versions always have it
+
     def steps(directory: Path) -> list[list[str]]:
         python = str(directory / "bin" / "python")
         quiet = ["--quiet", "--disable-pip-version-check", "--no-input"]
         return [
             [sys.executable, "-m", "venv", str(directory)],
-            [python, "-m", "pip", "install", *quiet, "-c", str(CONSTRAINTS), f"iii-sdk=={version}"],
+            [python, "-m", "pip", "install", *quiet, "-c", str(CONSTRAINTS), f"iii-sdk[{extra}]=={version}"],
         ]
 
     return Sdk(
@@ -46,7 +48,7 @@ def python_sdk(version: str) -> Sdk:
         max_message_bytes=64 * MIB if minor >= 25 else MIB,
         needs=(),
         abilities=frozenset(since | until),
-        recipe=(version, CONSTRAINTS.read_text(), sys.version, sys.base_prefix, str(CACHE)),
+        recipe=(version, extra, CONSTRAINTS.read_text(), sys.version, sys.base_prefix, str(CACHE)),
         steps=steps,
         worker=lambda directory: [str(directory / "bin" / "python"), str(HERE / "workers" / "worker.py")],
     )

@@ -50,6 +50,7 @@ class Ability(Enum):
     REATTACH = "return to a lost connection's identity and calls"
     FRAGMENTS = "send large messages in fragments"
     LISTING_METHODS = "list functions and workers, and watch functions, by methods of its own"
+    LOGGER = "write log records with a logger of its own that reach the engine"
     SERVICES = "register a service"
 
 

@@ -37,8 +37,9 @@ class Worker:
         # On a PYTHONPATH the engine's package iii would hide the SDK's.
         foreign = ("III_", "OTEL_", "PYTHON")
         variables = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-        # The Python SDK puts a file into the home directory, and until 0.24 finds the telemetry socket by III_URL.
-        variables |= {"HOME": str(self._directory), "III_URL": url}
+        # The Python SDK puts a file into the home directory.  SDKs find the telemetry socket by III_URL, Python's until
+        # 0.24, those before 0.9 by III_BRIDGE_URL.
+        variables |= {"HOME": str(self._directory), "III_URL": url, "III_BRIDGE_URL": url}
         self._process.start([*self.sdk.worker(), url, self.name], self._directory, variables)
 
     async def ready(self, client: Client) -> None:

@@ -70,6 +70,8 @@ ROWS: dict[str, dict[str, tuple[str, ...]]] = {
     "Listings: trigger types and bindings": {"Listings": ("triggers", "registered_triggers")},
     "Listings: news of functions": {"Listings": ("functions_available",)},
     "Listings: the SDK's own methods": {"Listings": ("list_functions", "list_workers", "on_functions_available")},
+    "Logs: the SDK's logger": {"Logs": ("logger",)},
+    "Logs: functions and triggers": {"Logs": ("function", "trigger")},
     "Return after the engine or the connection was lost": {
         "LostEngine": ("crash", "stop"),
         "LostConnection": ("cut",),
@@ -143,7 +145,7 @@ def cases() -> tuple[TestSuite, list[TestCase]]:
     options = trial.Options()
     options.parseOptions(["tests.sdk"])
     suite = trial._getSuite(options)
-    return suite, [case for case in _cases_in(suite) if hasattr(case, "contract")]
+    return suite, [case for case in _cases_in(suite) if hasattr(case, "contract") and case.contract.in_table]
 
 
 def _cases_in(suite: Any) -> Iterator[TestCase]:

@@ -113,6 +113,8 @@ class ReplicasContract(Contract):
     can say whether they may be made again; the other replica must not get them.
     """
 
+    in_table = False
+
     sdk: Sdk
 
     async def setUp(self) -> None:

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use iii_helpers::observability::Logger;
 use iii_sdk::channel::{ChannelReader, ChannelWriter, StreamChannelRef};
 use iii_sdk::helpers::create_channel;
 use iii_sdk::protocol::{RegisterTriggerInput, TriggerRequest};
@@ -113,6 +114,15 @@ impl Worker {
         });
         self.offer("watch", |worker, data, _| async move {
             worker.keep("watch", json!({"data": data}));
+            Ok(Value::Null)
+        });
+        self.offer("log", |_, data, _| async move {
+            let (logger, message, more) = (Logger::new(), text(&data["message"]), Some(data["data"].clone()));
+            match data["level"].as_str() {
+                Some("error") => logger.error(&message, more),
+                Some("warn") => logger.warn(&message, more),
+                _ => logger.info(&message, more),
+            }
             Ok(Value::Null)
         });
         self.offer("received_by", |worker, data, _| async move {

@@ -8,6 +8,8 @@ const early = 'init' in sdk // before 0.9
 
 export const http = helpers ? (await import('@iii-dev/helpers/http')).http : sdk.http
 
+export const Logger = helpers ? (await import('@iii-dev/helpers/observability')).Logger : sdk.Logger
+
 export const createChannel = helpers ? helpers.createChannel : (iii) => iii.createChannel()
 
 export function connect(url, name) {

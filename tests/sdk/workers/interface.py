@@ -23,15 +23,18 @@ MINOR = int(version("iii-sdk").split(".")[1])
 if MINOR >= 22:
     from iii.helpers import create_channel_async
     from iii_helpers.http import http
+    from iii_helpers.observability import Logger
 
     from iii import InvocationError
 elif MINOR >= 19:
     from iii.helpers import create_channel_async
+    from iii_observability import Logger
 
     from iii import IIIInvocationError as InvocationError
     from iii import http
 elif MINOR >= 11:
     from iii.errors import IIIInvocationError as InvocationError
+    from iii.logger import Logger
 
     from iii import http
 
@@ -39,6 +42,7 @@ elif MINOR >= 11:
         return await iii.create_channel_async()
 
 else:
+    from iii.logger import Logger
 
     class InvocationError(Exception):
         def __init__(self, code: str, message: str, stacktrace: str | None) -> None:
@@ -53,7 +57,7 @@ else:
     except ImportError:
         http = None
 
-__all__ = ["InvocationError", "TriggerHandler", "connect", "create_channel_async", "http"]
+__all__ = ["InvocationError", "Logger", "TriggerHandler", "connect", "create_channel_async", "http"]
 
 
 def connect(url: str, name: str) -> Any:

@@ -1,7 +1,7 @@
 // A worker on the published Node SDK: worker.mjs ENGINE_URL NAME.  The same program as worker.py, which says more.
 
 import { createHash, randomBytes } from 'node:crypto'
-import { connect, createChannel, http } from './interface.mjs'
+import { Logger, connect, createChannel, http } from './interface.mjs'
 
 const PIECES = [1, 1000, 65536, 100_000] // bytes; SDKs cut at 64 KiB
 
@@ -103,6 +103,7 @@ const plain = {
   },
   receive: async (data, metadata) => keep(data.key, { data, metadata: metadata ?? null }),
   watch: async (data) => keep('watch', { data }),
+  log: async ({ level, message, data }) => { new Logger()[level](message, data) },
   received_by: async ({ key }) => ({ received: received.get(key) ?? [] }),
   work: async ({ key, seconds }) => {
     keep(key, 'work')

@@ -15,7 +15,7 @@ import sys
 from collections import defaultdict
 from typing import Any
 
-from interface import InvocationError, TriggerHandler, connect, create_channel_async, http
+from interface import InvocationError, Logger, TriggerHandler, connect, create_channel_async, http
 
 PIECES = (1, 1000, 65536, 100_000)  # bytes; SDKs cut at 64 KiB
 
@@ -59,7 +59,7 @@ class Worker:
     def start(self) -> None:
         for handler in (
             *(self.nothing, self.metadata_of, self.process, self.fail, self.slow, self.generate, self.call),
-            *(self.receive, self.watch, self.received_by),
+            *(self.receive, self.watch, self.log, self.received_by),
             *(self.work, self.visit, self.keep_calling),
             *(self.write_channel, self.read_channel, self.push, self.pull),
             *(self.register_function, self.register_trigger, self.unregister, self.register_type, self.unregister_type),
@@ -129,6 +129,10 @@ class Worker:
     async def watch(self, data: Any) -> None:
         """Keep an event of the engine, which cannot name a key."""
         self.received["watch"].append({"data": data})
+
+    async def log(self, data: Any) -> None:
+        """Write a log record with the SDK's logger."""
+        getattr(Logger(), data["level"])(data["message"], data["data"])
 
     async def received_by(self, data: Any) -> Any:
         return {"received": self.received[data["key"]]}
