@@ -17,7 +17,7 @@ from typing import Literal
 from twisted.internet.interfaces import IReactorTime
 
 from iii.core.errors import TooManyChannels
-from iii.core.ids import as_uuid, next_id
+from iii.core.ids import next_id
 from iii.interfaces import IChannelSocket
 
 DEFAULT_BUFFER, MAX_BUFFER = 64, 1024
@@ -218,10 +218,10 @@ class Channels:
                 self._channels.pop(channel_id, None)
 
     def key(self, channel_id: str) -> str:
-        """The key of a channel, in the form of a UUID.  Ids that differ in the first digit only have the same one."""
+        """The key of a channel, 32 hexadecimal digits.  Ids that differ in the first digit only have the same one."""
         keyed = self._keyed.copy()
         keyed.update(channel_id[1:].encode())
-        return as_uuid(keyed.hexdigest())
+        return keyed.hexdigest()
 
     def ref(self, channel: Channel, direction: Direction) -> dict[str, str]:
         """What travels inside payloads and makes SDKs open an end (spec/worker-protocol.md, 13)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
@@ -58,9 +59,9 @@ class Counters:
     telemetry_frames: int = 0
     telemetry_bytes: int = 0
     limit_hits: dict[str, int] = attrs.field(factory=dict)
-    http_responses: dict[str, dict[int, int]] = attrs.field(factory=dict)
+    http_responses: dict[str, defaultdict[int, int]] = attrs.field(factory=dict)
 
-    def responses_of(self, route: str) -> dict[int, int]:
+    def responses_of(self, route: str) -> defaultdict[int, int]:
         """
         Where the responses of a route are counted, by status.
 
@@ -68,7 +69,7 @@ class Counters:
         """
         if len(self.http_responses) >= MAX_ROUTES_COUNTED:
             route = route if route in self.http_responses else "…"
-        return self.http_responses.setdefault(route, {})
+        return self.http_responses.setdefault(route, defaultdict(int))
 
     def hit(self, limit: str) -> None:
         """Something was refused, dropped or put off at the limit of this name."""

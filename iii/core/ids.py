@@ -9,15 +9,11 @@ _variant = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
 def new_id() -> str:
-    """Return a random UUID, in lower case with hyphens, that nobody can guess."""
-    return as_uuid(urandom(16).hex())
-
-
-def as_uuid(digits: str) -> str:
     """
-    Bring 32 hexadecimal digits into the form of a UUID of version 4 (RFC 9562, 5.4), which loses six bits; a third of
-    the cost of the standard library's C{str(UUID(...))}.
+    Return a random UUID of version 4 (RFC 9562, 5.4), in lower case with hyphens, that nobody can guess; at a third of
+    the cost of the standard library's.
     """
+    digits = urandom(16).hex()
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{_variant[digits[16]]}{digits[17:20]}-{digits[20:]}"
 
 

@@ -271,9 +271,9 @@ def beyond_double(json: bytes) -> bool:
     Such a number has an exponent of three digits, or very many digits.  Only where something looks so, perhaps in a
     text, all is read; msgspec then refuses such numbers, but no integers of less than 4301 digits.
     """
-    digits = json.translate(_zeros)
-    many = b"0" * 200 in digits
-    if not many and b"e000" not in digits and b"e+000" not in digits:
+    digits = json.translate(_zeros, b"+")
+    many = len(json) >= 200 and b"0" * 200 in digits
+    if not many and b"e000" not in digits:
         return False
     try:
         _strictly(json)

@@ -34,7 +34,6 @@ from iii.modules.http.response import (
     timed_out,
     without_route,
 )
-from iii.modules.http.router import Route
 from iii.modules.http.site import Site
 from iii.modules.http.streaming import StreamedResponse
 from iii.modules.http.upload import Upload
@@ -70,9 +69,7 @@ class Exchange:
     answered = complete = False
     deadline = inf
     held: list[bytes] | None = None
-    _label = ""  # of the route
-    _responses: dict[int, int]  # how many the route has given, by status
-    _route: Route
+    body_limit = 0
     _values: tuple[str, ...]
     _expects_continue = _in_gate = _waiting = False
     _admission: Callable[[], None] | None = None  # what to do when the gate lets it in
@@ -93,8 +90,7 @@ class Exchange:
     def __init__(self, site: Site, connection: HttpConnection, request: Request) -> None:
         self._site, self._connection, self.request = site, connection, request
         self.keep_alive = request.headers.keep_alive
-        self.body_limit = site.limits.http_body_bytes
-        self._responses = site.unrouted
+        self._route = site.no_route
         if site.access_log:
             self._since = site.engine.clock.seconds()
 
@@ -110,34 +106,32 @@ class Exchange:
         headers = request.headers
         endpoint, values = site.router.find(request.path)
         route = endpoint.routes.get(request.method) if endpoint is not None else None
-        if headers.has_body:
-            self._expects_continue = headers.expects_continue and body is None
-            self.body_limit = self._body_limit(route)
-            if headers.length > self.body_limit:
-                self.refuse(413)
-                return
+        limit = site.json_limit if headers.is_json else site.body_limit
+        if route is not None and route.max_body is not None:
+            limit = min(route.max_body, site.limits.message_bytes) if headers.is_json else route.max_body
+        if headers.length > limit:
+            self.refuse(413)
+            return
+        if body is None:
+            self.body_limit, self._expects_continue = limit, headers.expects_continue
         if route is None or request.method == "OPTIONS":
             self.answer(without_route(request.method, endpoint))
             return
         self._route, self._values, self._body = route, values, body
-        self._label, self._responses = route.label, route.responses
         if site.engine.stopping:
             self.answer(failure(route, EngineStopping.code, str(EngineStopping())))
             return
         self.deadline = site.engine.clock.seconds() + (route.timeout or site.timeout)
         if not site.middleware:
-            self._read()
+            if body is not None:
+                self._offer(json_or_null(body) if body and headers.is_json else b"null")
+            else:
+                self._read()
             return
         if body is None:
             self._early, self._pieces = True, []
             self._connection.throttle()
         self._enter(self._ask(site.middleware, b"null", self._let_in))
-
-    def _body_limit(self, route: Route | None) -> int:
-        """How many bytes a body may have: of JSON, which goes into one message, not more than a message."""
-        limits = self._site.limits
-        limit = limits.http_body_bytes if route is None or route.max_body is None else route.max_body
-        return min(limit, limits.message_bytes) if self.request.headers.is_json else limit
 
     def _let_in(self) -> None:
         """All that is asked before every handler lets it go on."""
@@ -185,11 +179,6 @@ class Exchange:
         return self._early or (self._upload is not None and self._upload.stalled)
 
     # The calls.
-
-    @property
-    def _timeout(self) -> float:
-        """Seconds until the head of a response must be ready."""
-        return self._route.timeout or self._site.timeout
 
     def _enter(self, then: Callable[[], None]) -> None:
         """
@@ -240,7 +229,9 @@ class Exchange:
                 return check.timed_out
             return self._failure(error)
         except Exception:  # a defect; it must not reach the worker's connection
-            self.log.failure("the check {function} of {route} failed", function=check.function_id, route=self._label)
+            self.log.failure(
+                "the check {function} of {route} failed", function=check.function_id, route=self._route.label
+            )
             return logged_failure(self._route, "INTERNAL_ERROR", "internal server error")
 
     def _offer(self, body: bytes) -> None:
@@ -259,7 +250,11 @@ class Exchange:
         if self._body is None:
             channels.redeem(ids[0])  # what comes of it must be put somewhere
         self._data = request_object(route, self._values, self.request, body, ids, channels.key(ids[0]))
-        self._enter(self._ask(route.checks, body, self._handle) if route.checks else self._handle)
+        if not route.checks and self._site.gate.enter():  # L{_enter} in short: nearly every request comes here
+            self._in_gate = True
+            self._handle()
+        else:
+            self._enter(self._ask(route.checks, body, self._handle))
 
     def _handle(self) -> None:
         """Call the function."""
@@ -275,7 +270,7 @@ class Exchange:
             complete,
             namespace=namespace,
             metadata=metadata,
-            timeout=self._timeout,
+            timeout=self._route.timeout or self._site.timeout,
             traceparent=headers.get("traceparent"),
             baggage=headers.get("baggage"),
         )
@@ -310,7 +305,7 @@ class Exchange:
             elif self._replies.broken:
                 self.answer(self._broken_off())
         except Exception:  # a defect; it must not reach the worker's connection, which has called
-            self.log.failure("answering {route} failed", route=self._label)
+            self.log.failure("answering {route} failed", route=self._route.label)
             self.answer(logged_failure(self._route, "INTERNAL_ERROR", "internal server error"))
 
     def _failed_while_writing(self, error: ErrorBody) -> None:
@@ -485,8 +480,14 @@ class Exchange:
         self._site.gate.leave(self)
 
     def _decided(self, status: int) -> None:
-        self._status = status
-        self._responses[status] = self._responses.get(status, 0) + 1
+        self._route.responses[status] += 1
+        if self._site.access_log:
+            self._status = status
+
+    @property
+    def _timeout(self) -> float:
+        """Seconds until the head of the response must be ready."""
+        return self._route.timeout or self._site.timeout
 
     def _log_access(self, ending: str = "") -> None:
         """One line for a request; of its target not the query, which may be secret."""
@@ -498,7 +499,7 @@ class Exchange:
             path=shown(request.path, 500),
             status=self._status or "-",
             ms=(self._site.engine.clock.seconds() - self._since) * 1000,
-            route=shown(self._label) if self._label else "none",
+            route=shown(self._route.label) if self._route.label else "none",
             ending=f", {ending}" if ending else "",
         )
 

@@ -22,6 +22,13 @@ MAX_BODY_DEPTH = MAX_DEPTH - 2
 
 NOTHING: Mapping[str, Sequence[str]] = MappingProxyType({})
 
+SMALL = 300
+"""
+Bytes of a body below which reading it costs less than looking for numbers beyond a double: no number of so few digits
+is one without an exponent, and one with an exponent is refused then.
+"""
+
+_decode = msgspec.json.Decoder().decode
 _decode_raw = msgspec.json.Decoder(Raw).decode
 
 
@@ -132,6 +139,12 @@ def parse_query(query: str) -> tuple[dict[str, str], dict[str, list[str]]]:
 
 def json_or_null(body: bytes) -> bytes:
     """Return a body as it is if it is JSON that a worker can be expected to read, else C{null}."""
+    if len(body) < SMALL:
+        try:
+            _decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return b"null"
+        return b"null" if nested_deeper(body, MAX_BODY_DEPTH) else body
     try:
         _decode_raw(body)
         if not body.isascii():
@@ -161,10 +174,12 @@ def request_object(
         f',"request_body":{{"channel_id":"{channels[0]}","access_key":"{key}","direction":"read"}}'
         f',"response":{{"channel_id":"{channels[1]}","access_key":"{key}","direction":"write"}}}}'
     )
-    return Raw(
-        b"{%b,%b%b%b%b"
-        % (_parameters(route, values, request), request.headers.member, route.fixed_members, body, refs.encode())
-    )
+    if request.query or (values and "%" in "".join(values)):
+        opening = _parameters(route, values, request)
+    else:  # the same, in the way that costs least
+        raw = encode(dict(zip(route.names, values))) if values else b"{}"  # noqa: B905  strict costs 0.15 µs
+        opening = b'"query_params":{},"path_params":%b,"decoded_path_params":%b' % (raw, raw)
+    return Raw(b"{%b,%b%b%b%b" % (opening, request.headers.member, route.fixed_members, body, refs.encode()))
 
 
 def condition_object(route: Route, values: Sequence[str], request: Request, body: bytes) -> Raw:

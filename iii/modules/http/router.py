@@ -10,6 +10,7 @@ still percent-encoded.  The path alone decides where a request goes; then its me
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -99,9 +100,9 @@ class Route:
     checks: Sequence[Check] = ()
     timeout: float | None = None
     max_body: int | None = None
-    responses: dict[int, int] = attrs.field(factory=dict)
+    responses: defaultdict[int, int] = attrs.field(factory=lambda: defaultdict(int))
     names: tuple[str, ...] = attrs.field(init=False)
-    label: str = attrs.field(init=False)
+    label: str = attrs.field(kw_only=True)
 
     @names.default
     def _names(self) -> tuple[str, ...]:
@@ -117,6 +118,11 @@ class Route:
     def replaces(self, other: Route) -> bool:
         """Whether a route of the same method and shape is this one, registered again, perhaps with a leading C{/}."""
         return _spelling(self.path) == _spelling(other.path)
+
+
+def nowhere(responses: defaultdict[int, int]) -> Route:
+    """Return what stands for the route of requests that reach none: only its name and its count are used."""
+    return Route("", "", Pattern((), (), False), "", responses=responses, label="")
 
 
 def _spelling(path: str) -> str:

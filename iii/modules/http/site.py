@@ -10,7 +10,7 @@ from iii.core.engine import Engine
 from iii.modules.http.cors import CorsPolicy
 from iii.modules.http.gate import Gate
 from iii.modules.http.heads import Heads
-from iii.modules.http.router import Router
+from iii.modules.http.router import Router, nowhere
 from iii.wire.outbox import Flusher
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ class Site:
 
     @ivar timeout: Seconds until the head of a response must be ready.
     @ivar middleware: What is asked before every handler, in order.
-    @ivar unrouted: How many responses were given to requests that reached no route, by status.
+    @ivar body_limit: Bytes of a body, where a route says nothing else; likewise C{json_limit} of JSON.
+    @ivar no_route: Stands for the route of requests that reach none.
     @ivar access_log: Each request is a line in the log.
     @ivar now: The time of the last L{tick}, in seconds: what a deadline of many seconds needs, without asking the clock
         for each request.
@@ -46,7 +47,9 @@ class Site:
     ) -> None:
         self.engine, self.router, self.flusher = engine, router, flusher
         self.limits = engine.limits
-        self.unrouted = engine.counters.responses_of("")
+        self.body_limit = self.limits.http_body_bytes
+        self.json_limit = min(self.body_limit, self.limits.message_bytes)  # it goes into one message
+        self.no_route = nowhere(engine.counters.responses_of(""))
         self.timeout, self.middleware, self.access_log = timeout, middleware, access_log
         self.heads = Heads(CorsPolicy(cors))
         self.gate = Gate(concurrency)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from sys import intern
 from typing import Any
@@ -79,7 +80,7 @@ RESPONSE_SCHEMA: Schema = {
 }
 
 
-def read_route(trigger: Trigger, responses_of: Callable[[str], dict[int, int]]) -> Route:
+def read_route(trigger: Trigger, responses_of: Callable[[str], defaultdict[int, int]]) -> Route:
     """
     Make a route of a binding.
 
@@ -144,7 +145,7 @@ class HttpTriggers:
     request_schema: Schema = REQUEST_SCHEMA
     response_schema: Schema = RESPONSE_SCHEMA
 
-    def __init__(self, router: Router, responses_of: Callable[[str], dict[int, int]]) -> None:
+    def __init__(self, router: Router, responses_of: Callable[[str], defaultdict[int, int]]) -> None:
         """@param responses_of: As for L{read_route}."""
         self._router, self._responses_of = router, responses_of
         self._routes: dict[str, Route] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from typing import Any
 
 import msgspec
@@ -24,7 +25,7 @@ def trigger(config: Any, id: str = "t", function_id: str = "f") -> Trigger:
 class TriggersTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.router = Router()
-        self.triggers = HttpTriggers(self.router, lambda label: {})
+        self.triggers = HttpTriggers(self.router, lambda label: defaultdict(int))
 
     def register(self, config: Any, id: str = "t", function_id: str = "f") -> Trigger:
         binding = trigger(config, id, function_id)
