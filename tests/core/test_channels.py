@@ -151,7 +151,7 @@ class ChannelsTests(SynchronousTestCase):
             ref, {"channel_id": channel.id, "access_key": self.channels.key(channel.id), "direction": "read"}
         )
         for name in ("channel_id", "access_key"):
-            self.assertEqual(str(UUID(ref[name])), ref[name])
+            UUID(ref[name])
 
     def test_key(self) -> None:
         """Whoever has the key, and only they, find the channel."""
