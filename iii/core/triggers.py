@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 MAX_SUMMARY = 80
 """Characters of a summary."""
+LONG_CONFIG = 100_000
+"""Bytes of a config that is not read for its summary."""
 MAX_REASON = 1000
 """Characters kept of what a provider says against a trigger."""
 
@@ -96,8 +98,11 @@ class Trigger:
 
     @cached_property
     def summary(self) -> str:
-        """Its config on one line of bounded length, for listings."""
-        text = msgspec.json.encode(value_of(self.config)).decode()
+        """Its config on one line of bounded length, for listings; of a very long one the beginning, as it came."""
+        if len(memoryview(self.config)) > LONG_CONFIG:
+            text = bytes(memoryview(self.config)[: 4 * MAX_SUMMARY]).decode(errors="ignore")
+        else:
+            text = msgspec.json.encode(value_of(self.config)).decode()
         return text if len(text) <= MAX_SUMMARY else text[:MAX_SUMMARY] + "…"
 
 

@@ -16,7 +16,14 @@ import msgspec
 from msgspec import Raw
 from twisted.logger import Logger
 
-from iii.core.errors import CallTimedOut, EngineStopping, FunctionNotFound, TooManyChannels, WorkerOverloaded
+from iii.core.errors import (
+    CallTimedOut,
+    EngineStopping,
+    FunctionNotFound,
+    PayloadTooLarge,
+    TooManyChannels,
+    WorkerOverloaded,
+)
 from iii.core.shown import shown, shown_lines
 from iii.modules.http.router import Endpoint, Route
 from iii.wire.messages import NULL, encode
@@ -210,10 +217,13 @@ def timed_out(message: str) -> Answer:
 
 def failure(route: Route, code: str, message: str) -> Answer:
     """
-    Turn the error of a call into an answer.  A function's own is passed on; a busy worker is worth another try.
+    Turn the error of a call into an answer.  A function's own is passed on; a busy worker is worth another try,
+    and a request may be too large for the worker's SDK.
     """
     if code == CallTimedOut.code:
         return timed_out(message)
+    if code == PayloadTooLarge.code:
+        return error_answer(413, code, message)
     if code in _TRY_AGAIN:
         return error_answer(503, code, message, lines=_RETRY_AFTER)
     if code == FunctionNotFound.code:

@@ -179,6 +179,13 @@ class ListTests(EngineFunctionsTestCase):
             ],
         )
 
+    def test_long_summary(self) -> None:
+        """Of a very long config the summary is how it begins; it is not read for that."""
+        self.worker.register_trigger("t", "cron", config={"text": "é" * 100_000})
+        (row,) = self.ask(LIST)["registered_triggers"]
+        self.assertEqual(len(row["config_summary"]), 81)
+        self.assertTrue(row["config_summary"].startswith('{"text": "'))
+
     def test_summary(self) -> None:
         """A config is summed up in 80 characters, however they were written, and an ellipsis if there is more."""
         for trigger_id, config in (("a", "é" * 78), ("b", "é" * 79), ("c", None)):

@@ -503,6 +503,14 @@ class ErrorsTests(ExchangeTestCase):
             error = response.json["error"]
             self.assertEqual((response.status, error["code"], error["message"]), (500, code, "mine"))
 
+    def test_too_large_for_the_worker(self) -> None:
+        """A request that the worker's SDK cannot take is too large, with the reason."""
+        self.server.route("GET", "a")
+        self.client.request("GET", "/a")
+        self.server.call.fails("payload_too_large", "a message of 2 bytes exceeds the 1 bytes")
+        response = self.client.response()
+        self.assertEqual((response.status, response.json["error"]["code"]), (413, "payload_too_large"))
+
     def test_try_again(self) -> None:
         """Busy and stopping are 503 with C{Retry-After}, without an id."""
         for code in ("worker_overloaded", "engine_stopping"):
