@@ -469,6 +469,9 @@ class Exchange:
                 self._upload.drop()
         if self._in_gate:
             self._leave_gate()
+        if self._early:  # the rest of the body is dropped as it comes; the next request is behind it
+            self._early = False
+            self._connection.throttle()
 
     def _forget_call(self) -> None:
         call, self._call = self._call, None

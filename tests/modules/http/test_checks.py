@@ -327,6 +327,22 @@ class GlobalMiddlewareTests(ChecksTestCase):
         self.server.call.returns({"action": "respond", "response": {"status_code": 404}})
         self.assertEqual([response.status for response in self.client.responses("POST", "POST")], [403, 404])
 
+    def test_read_on(self) -> None:
+        """However a request ends whose body has not come, the connection reads on, for the next one is behind it."""
+        turned_away = {"action": "respond", "response": {"status_code": 403}}
+        for end, status in (
+            (lambda: self.server.call.returns(turned_away), 403),
+            (lambda: self.server.call.fails("broken", ""), 500),
+            (lambda: self.server.wait(31), 504),
+        ):
+            self.setUp()
+            self.server.route("POST", "a")
+            self.client.send(b"POST /a HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n1")
+            self.assertFalse(self.client.transport.reading)
+            end()
+            self.assertEqual(self.client.response("POST").status, status)
+            self.assertTrue(self.client.transport.reading, status)
+
     def test_slow_body_keeps_nobody_out(self) -> None:
         """While the body of a request that was let in is awaited, others are served: one place is enough for both."""
         self.server.route("POST", "a")
