@@ -1,7 +1,7 @@
 """
 Log records out of C{LOGS} frames: OTLP as JSON, in all the forms that SDKs send (spec/observability.md, 3.2 and 3.5).
 
-What is wrong in one record costs that record, not the frame.
+What is wrong in one record costs that record, what is wrong in a resource what is known about it: never the frame.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw
 
-from iii.modules.observability.records import LogRecord, severity_text
+from iii.modules.observability.records import NOTHING, LogRecord, severity_text
 
 PREFIX = 4
 """Bytes in front of the JSON."""
 _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 _SCALARS: Mapping[str, type] = {"stringValue": str, "intValue": int, "doubleValue": float, "boolValue": bool}
+
+Resource = tuple[str, Raw]
+"""The name of the service that wrote, and all that is known about it, as a JSON object of texts."""
 
 
 class BadFrame(Exception):
@@ -27,6 +30,9 @@ class BadFrame(Exception):
 
 class _BadRecord(Exception):
     """One record of a frame is none."""
+
+
+_UNREADABLE = (_BadRecord, KeyError, ValueError, TypeError, OverflowError, AttributeError)
 
 
 def log_records(frame: bytes, now_nano: int) -> tuple[list[LogRecord], int]:
@@ -44,19 +50,26 @@ def log_records(frame: bytes, now_nano: int) -> tuple[list[LogRecord], int]:
     for resource, scope, sent in _sent(content):
         try:
             records.append(_record(resource, scope, sent, now_nano))
-        except (_BadRecord, KeyError, ValueError, TypeError, OverflowError, AttributeError):
+        except _UNREADABLE:
             bad += 1
     return records, bad
 
 
-def _sent(content: Any) -> Iterator[tuple[dict[str, Any], Any, Any]]:
-    """Return each record with the attributes of its resource, and its scope."""
+def _sent(content: Any) -> Iterator[tuple[Resource, Any, Any]]:
+    """Return each record with its resource and scope."""
     for of_resource in _items(content, "resourceLogs"):
-        resource = of_resource.get("resource") if isinstance(of_resource, dict) else None
-        attributes = _attributes(resource.get("attributes") if isinstance(resource, dict) else None)
+        resource = _resource(of_resource.get("resource") if isinstance(of_resource, dict) else None)
         for of_scope in _items(of_resource, "scopeLogs"):
             for record in _items(of_scope, "logRecords"):
-                yield attributes, of_scope.get("scope"), record
+                yield resource, of_scope.get("scope"), record
+
+
+def _resource(sent: Any) -> Resource:
+    try:
+        texts = {key: _text(value) for key, value in _attributes(sent.get("attributes") if sent else None).items()}
+        return texts.get("service.name", ""), Raw(msgspec.json.encode(texts))
+    except _UNREADABLE:
+        return "", NOTHING
 
 
 def _items(container: Any, key: str) -> list[Any]:
@@ -68,7 +81,8 @@ def _items(container: Any, key: str) -> list[Any]:
     return items
 
 
-def _record(resource: dict[str, Any], scope: Any, sent: Any, now: int) -> LogRecord:
+def _record(resource: Resource, scope: Any, sent: Any, now: int) -> LogRecord:
+    service, known = resource
     number = int(sent.get("severityNumber") or 0)
     observed = int(sent.get("observedTimeUnixNano") or now)
     attributes = _attributes(sent.get("attributes"))
@@ -82,8 +96,8 @@ def _record(resource: dict[str, Any], scope: Any, sent: Any, now: int) -> LogRec
         attributes=Raw(msgspec.json.encode(attributes)),
         trace_id=_id(sent.get("traceId")) or _id(attributes.get("trace_id")),
         span_id=_id(sent.get("spanId")) or _id(attributes.get("span_id")),
-        resource=Raw(msgspec.json.encode({key: _text(value) for key, value in resource.items()})),
-        service_name=_text(attributes.get("service.name") or resource.get("service.name") or "unknown"),
+        resource=known,
+        service_name=_text(attributes.get("service.name")) or service or "unknown",
         instrumentation_scope_name=_text(said["name"]) if said.get("name") else UNSET,
         instrumentation_scope_version=_text(said["version"]) if said.get("version") else UNSET,
     )

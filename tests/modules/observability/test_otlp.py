@@ -111,6 +111,13 @@ class LogRecordsTests(SynchronousTestCase):
         self.assertEqual([record.body for record in self.read(*bad, {"body": {"stringValue": "good"}})], ["good"])
         self.assertEqual(self.bad, len(bad))
 
+    def test_bad_resource(self) -> None:
+        """A resource that cannot be read costs only what is known about the writer."""
+        bad: list[Any] = [7, {"attributes": 3}, {"attributes": [{}]}, {"attributes": [None]}, {"attributes": ["key"]}]
+        for resource in bad:
+            record = self.one({"body": {"stringValue": "good"}}, resource=resource)
+            self.assertEqual((record.body, record.service_name, bytes(record.resource)), ("good", "unknown", b"{}"))
+
     def test_nothing(self) -> None:
         """An empty object is a frame with no records."""
         self.assertEqual(log_records(b"LOGS{}", NOW), ([], 0))
@@ -147,7 +154,8 @@ class LogRecordsTests(SynchronousTestCase):
     )  # fmt: skip
     def test_anything(self, content: Any) -> None:
         """Whatever comes, it is read or refused."""
-        for sent in (content, {"resourceLogs": [{"scopeLogs": [{"logRecords": [content]}]}]}):
+        of_scope = {"scopeLogs": [{"logRecords": [content]}]}
+        for sent in (content, {"resourceLogs": [of_scope]}, {"resourceLogs": [{"resource": content, **of_scope}]}):
             try:
                 log_records(b"LOGS" + json.dumps(sent).encode(), NOW)
             except BadFrame:
