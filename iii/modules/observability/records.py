@@ -52,10 +52,8 @@ class LogRecord(msgspec.Struct):
 
     @property
     def size(self) -> int:
-        """About how many bytes it keeps."""
-        return (
-            _FIXED + len(self.body) + len(bytes(self.attributes)) + len(bytes(self.resource)) + len(self.service_name)
-        )
+        """About how many bytes it keeps.  All that its writer chose counts, ids and names too."""
+        return _FIXED + len(msgspec.json.encode(self))
 
 
 class LogStore:

@@ -35,12 +35,24 @@ class LogStoreTests(SynchronousTestCase):
 
     def test_bytes(self) -> None:
         """At the bytes, as many of the oldest make room as are needed, and are counted."""
-        store = self.store(log_store_bytes=1300)
+        store = self.store(log_store_bytes=1500)
         for body in ("a", "b", "c" * 1000):
             store.add(self.record(body))
         self.assertEqual(self.bodies(store), ["c" * 1000])
         self.assertEqual(self.engine.counters.limit_hits, {"log_store_bytes": 2})
-        self.assertLess(store.used_bytes, 1300)
+        self.assertLess(store.used_bytes, 1500)
+
+    def test_all_counts(self) -> None:
+        """Whatever a writer makes long counts, in bytes, not characters."""
+        self.store()
+        usual = self.record("").size
+        for name in (
+            "body", "severity_text", "trace_id", "span_id", "service_name", "instrumentation_scope_name",
+            "instrumentation_scope_version",
+        ):  # fmt: skip
+            record = self.record("")
+            setattr(record, name, "€" * 1000)
+            self.assertGreater(record.size, usual + 2900, name)
 
     def test_too_large(self) -> None:
         """A record that is larger than the store is counted and drops nothing but itself."""
