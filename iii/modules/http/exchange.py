@@ -134,8 +134,9 @@ class Exchange:
         self._enter(self._ask(site.middleware, b"null", self._let_in))
 
     def _let_in(self) -> None:
-        """All that is asked before every handler lets it go on."""
-        self._leave_gate()
+        """All that is asked before every handler lets it go on, at once: only while its body comes others go first."""
+        if self._body is None and self.request.headers.is_json:
+            self._leave_gate()
         self._early = False
         self._read()
         self._connection.throttle()
@@ -182,12 +183,12 @@ class Exchange:
 
     def _enter(self, then: Callable[[], None]) -> None:
         """
-        Go through the gate, at once or later.
+        Go through the gate, at once or later, unless it is through already.
 
         @param then: What to do when it is let in.
         """
         gate = self._site.gate
-        if gate.enter():
+        if self._in_gate or gate.enter():
             self._in_gate = True
             then()
         elif gate.wait(self):

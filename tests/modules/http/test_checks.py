@@ -378,6 +378,20 @@ class GlobalMiddlewareTests(ChecksTestCase):
         self.assertEqual(self.asked(), ["g", "g"])
 
 
+    def test_keeps_its_place(self) -> None:
+        """Who was let in comes before those that still wait to be asked, or the work already done would be in vain."""
+        for body in (None, b"1"):
+            self.setUp()
+            self.server.route("POST", "a")
+            self.client.request("POST", "/a", body)
+            other: Client = self.server.connect()
+            other.request("POST", "/a", body)
+            self.pass_all()
+            self.assertEqual(self.asked(), ["g", "h", "f"])
+            self.server.call.returns({})
+            self.assertEqual(self.asked(), ["g", "h", "f", "g"])
+
+
 class OwnLimitsTests(ChecksTestCase):
     def test_timeout(self) -> None:
         """A route's own time counts, and goes with the call."""
