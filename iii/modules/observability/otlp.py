@@ -17,6 +17,7 @@ from iii.modules.observability.records import NOTHING, LogRecord, severity_text
 
 PREFIX = 4
 """Bytes in front of the JSON."""
+HIGHEST_SEVERITY = 24
 _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 _SCALARS: Mapping[str, type] = {"stringValue": str, "intValue": int, "doubleValue": float, "boolValue": bool}
 
@@ -84,7 +85,9 @@ def _items(container: Any, key: str) -> list[Any]:
 def _record(resource: Resource, scope: Any, sent: Any, now: int) -> LogRecord:
     service, known = resource
     number = int(sent.get("severityNumber") or 0)
-    observed = int(sent.get("observedTimeUnixNano") or now)
+    if not 0 <= number <= HIGHEST_SEVERITY:
+        raise _BadRecord
+    observed = _time(sent.get("observedTimeUnixNano")) or now
     attributes = _attributes(sent.get("attributes"))
     said = scope if isinstance(scope, dict) else {}
     return LogRecord(

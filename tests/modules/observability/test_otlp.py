@@ -107,7 +107,11 @@ class LogRecordsTests(SynchronousTestCase):
 
     def test_bad_records(self) -> None:
         """One record that is none does not cost the others."""
-        bad: list[Any] = [7, {"timeUnixNano": "soon"}, {"attributes": 3}, {"severityNumber": [1]}, {"timeUnixNano": -1}]
+        bad: list[Any] = [
+            7, {"timeUnixNano": "soon"}, {"attributes": 3}, {"severityNumber": [1]}, {"timeUnixNano": -1},
+            {"severityNumber": -1}, {"severityNumber": 25}, {"observedTimeUnixNano": "-1"},
+            {"observedTimeUnixNano": 2**63},
+        ]  # fmt: skip
         self.assertEqual([record.body for record in self.read(*bad, {"body": {"stringValue": "good"}})], ["good"])
         self.assertEqual(self.bad, len(bad))
 
