@@ -119,8 +119,8 @@ _decode_response = msgspec.json.Decoder(_MiddlewareResponse).decode
 
 def read_response_of_middleware(response: Raw, overridden: frozenset[str]) -> Answer:
     """
-    Read what middleware answers in the handler's place (A9).  The body is always JSON, and headers count only when all
-    of their values are texts.
+    Read what middleware answers in the handler's place (A9).  The body is always JSON; headers count only when all of
+    their values are texts, and of equal names the last one does.
 
     @param overridden: As for L{read_result}.
     """
@@ -132,7 +132,7 @@ def read_response_of_middleware(response: Raw, overridden: frozenset[str]) -> An
     headers = given.headers if isinstance(given.headers, dict) else {}
     if not all(isinstance(value, str) for value in headers.values()):
         headers = {}
-    fields = read_fields(headers.items(), overridden)
+    fields = read_fields({name.lower(): value for name, value in headers.items()}.items(), overridden)
     if not fields.has_type:
         fields = Fields(_JSON_TYPE + fields.lines, True, fields.length)
     return Answer(status, fields, bytes(given.body or NULL))

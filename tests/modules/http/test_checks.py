@@ -112,6 +112,11 @@ class MiddlewareTests(ChecksTestCase):
             response = self.answered({"headers": headers})
             self.assertEqual((response["a"], response["content-type"]), (None, "application/json"))
 
+    def test_respond_equal_headers(self) -> None:
+        """Of names that differ in case alone the last one is sent: two content types would be no response."""
+        response = self.answered({"headers": {"Content-Type": "text/plain", "content-type": "text/html"}})
+        self.assertEqual([value for name, value in response.headers if name == "content-type"], ["text/html"])
+
     def test_malformed(self) -> None:
         """What is neither C{continue} nor C{respond} lets the request go on, with a warning that names both ends."""
         for result in ({}, {"action": "stop"}, {"action": 1}, None, [], "continue", 7, True):
