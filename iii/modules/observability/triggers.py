@@ -2,7 +2,8 @@
 The trigger type C{log} (spec/observability.md, 8.1).
 
 A handler that logs must not call itself: a delivery has a trace of its own, and records that are written in that trace,
-or without any trace by a worker that is handling one, do not fire the trigger again.
+or without any trace through C{engine::log::*} by a worker that is handling one, do not fire the trigger again.  Of a
+record without a trace in a C{LOGS} frame nobody knows who wrote it: that one is delivered.
 """
 
 from __future__ import annotations
