@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
@@ -9,6 +11,7 @@ from twisted.logger import Logger
 
 from iii.core.shown import shown
 
+NOTHING: Mapping[str, object] = MappingProxyType({})
 INTERVAL = 1.0
 """Seconds between two warnings about one peer."""
 
@@ -21,11 +24,12 @@ class Complaints:
         self._next = float("-inf")
         self._left_out = 0
 
-    def warn(self, format: str, **values: Any) -> None:
+    def warn(self, format: str, marks: Mapping[str, object] = NOTHING, **values: Any) -> None:
         """
         Warn, or count the warning.
 
         @param format: As for L{Logger.warn}.
+        @param marks: Members of the event beside its values.
         @param values: What stands in its braces; texts are made harmless here.
         """
         now = self._clock.seconds()
@@ -36,5 +40,5 @@ class Complaints:
         if self._left_out:
             format += " (and {left_out} more warnings before it)"
         harmless = {name: shown(value) if isinstance(value, str) else value for name, value in values.items()}
-        self._log.warn(format, left_out=self._left_out, **harmless)
+        self._log.warn(format, left_out=self._left_out, **harmless, **marks)
         self._left_out = 0

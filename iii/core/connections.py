@@ -48,6 +48,7 @@ from iii.wire.messages import (
     Undecodable,
     WorkerRegistered,
     canonical_uuid,
+    check_utf8,
     decode,
     encode,
     is_null,
@@ -118,15 +119,12 @@ class Connection:
         try:
             if is_binary:
                 if frame[:4] in TELEMETRY_PREFIXES:
-                    self._engine.telemetry_received(frame)
+                    self._engine.telemetry_received(frame, self)
                     return
-                frame.decode()
+                check_utf8(frame)
             message = decode(frame)
         except Undecodable as error:
             self._undecodable(frame, error)
-        except UnicodeDecodeError as error:
-            self._complain("worker {worker} sent a binary frame that is no message: {error}", error=str(error))
-            self._engine.counters.malformed_frames += 1
         else:
             try:
                 self._handlers[type(message)](self, message)
@@ -161,7 +159,7 @@ class Connection:
     def _invoke(self, message: InvokeFunction) -> None:
         self.made.invoke(message)
 
-    def _complain(self, text: str, **values: str) -> None:
+    def _complain(self, text: str, **values: Any) -> None:
         self.registrations.complaints.warn(text, worker=self.label, **values)
 
     def _nothing(self, message: Message) -> None:

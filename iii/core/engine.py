@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Raw
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 
 from iii.core.channels import Channels
 from iii.core.connections import Connection
@@ -23,6 +24,8 @@ from iii.core.triggers import Provider, Trigger, TriggerTable
 from iii.interfaces import IConnection, ITriggerProvider
 from iii.wire.messages import ABSENT, DEFAULT_NAMESPACE, ErrorBody
 
+MAX_LABEL = 200
+"""Characters of a route in metrics."""
 MAX_ROUTES_COUNTED = 10_000
 """Routes that are counted apart, former ones included; others are counted together."""
 
@@ -67,6 +70,7 @@ class Counters:
 
         @param route: Its method and path; empty for requests that reach no route.
         """
+        route = route[:MAX_LABEL]
         if len(self.http_responses) >= MAX_ROUTES_COUNTED:
             route = route if route in self.http_responses else "…"
         return self.http_responses.setdefault(route, defaultdict(int))
@@ -97,10 +101,12 @@ class Engine:
     @ivar connections: All open connections by id.
     @ivar on_connected: Told of each new connection, which has not said who it is.
     @ivar on_disconnected: Told of each connection that has ended, when it is cleaned up.
-    @ivar on_telemetry: Told of each telemetry frame, its prefix included.
+    @ivar on_telemetry: Told of each telemetry frame, its prefix included, and who sent it, if that is known.
     @ivar sockets: Open sockets of all worker listeners, counted by these.
     @ivar stopping: The engine takes no new work from outside; calls under way may still make others.
     """
+
+    log = Logger()
 
     def __init__(
         self,
@@ -127,7 +133,7 @@ class Engine:
         self.counters = Counters()
         self.on_connected: list[Callable[[Connection], None]] = []
         self.on_disconnected: list[Callable[[Connection], None]] = []
-        self.on_telemetry: list[Callable[[bytes], None]] = []
+        self.on_telemetry: list[Callable[[bytes, Connection | None], None]] = []
         self.stopping = False
         self.sockets = 0
 
@@ -165,12 +171,22 @@ class Engine:
         self.counters.peers_dropped += 1
         self.counters.hit("outbox_hard_bytes")
 
-    def telemetry_received(self, frame: bytes) -> None:
-        """A worker has sent a telemetry frame."""
+    def telemetry_received(self, frame: bytes, sender: Connection | None = None) -> None:
+        """
+        A telemetry frame has come.  Never raises for the frame's sake.
+
+        @param sender: The worker that sent it; C{None} on a connection for telemetry only.
+        """
         self.counters.telemetry_frames += 1
         self.counters.telemetry_bytes += len(frame)
+        if len(frame) > self.limits.telemetry_frame_bytes:
+            self.counters.hit("telemetry_frame_bytes")
+            return
         for observer in self.on_telemetry:
-            observer(frame)
+            try:
+                observer(frame, sender)
+            except Exception:  # a defect; whatever its frame met, the peer goes on
+                self.log.failure("taking a telemetry frame failed")
 
     def owner_in_the_way(self, namespace: str, function_id: str, claimant: Connection) -> str | None:
         """

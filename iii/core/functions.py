@@ -41,6 +41,10 @@ class Caller:
     baggage: str | None = None
 
 
+class NoInput(msgspec.Struct):
+    """An empty object."""
+
+
 @attrs.frozen(kw_only=True)
 class FunctionDeclaration:
     """

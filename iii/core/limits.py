@@ -33,12 +33,14 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     @ivar channel_buffer_bytes: Bytes buffered in one channel before its writer is not read from.
     @ivar ordered_backlog: Events of one source, such as one worker, that wait for a function to have dealt with the one
         before; above, events are dropped.
+    @ivar telemetry_frame_bytes: One frame with traces, metrics or logs; a larger one is dropped.
     @ivar log_store_bytes: Log records that are kept; above, the oldest are dropped.
     @ivar log_deliveries: Calls that one C{log} trigger waits for; above, records are not delivered.
     @ivar http_connections: Open connections of the HTTP listener; one more is closed at once.
     @ivar http_head_bytes: Request line and headers of one HTTP request; more is answered with 431.
     @ivar http_headers: Header lines of one HTTP request; more is answered with 431.
-    @ivar http_body_bytes: Body of one HTTP request; a larger one is answered with 413.
+    @ivar http_body_bytes: Body of one HTTP request; a larger one is answered with 413.  A route may set
+        C{max_body_bytes} of its own, also a larger one.
     @ivar http_pipelined: Requests of one HTTP connection that are answered concurrently before it is not read from.
     """
 
@@ -57,6 +59,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     channels_per_connection: Count = 10_000
     channel_buffer_bytes: Count = 4 * 2**20
     ordered_backlog: Count = 1000
+    telemetry_frame_bytes: Count = 4 * 2**20
     log_store_bytes: Count = 16 * 2**20
     log_deliveries: Count = 1024
     http_connections: Count = 20_000

@@ -18,7 +18,7 @@ from iii.core.errors import (
 )
 from iii.core.ids import new_id
 from iii.core.invocations import Call, discard, error_body
-from iii.core.tracing import passed_on, with_function
+from iii.core.tracing import limit, passed_on, with_function
 from iii.wire.messages import (
     ABSENT,
     DEFAULT_NAMESPACE,
@@ -66,6 +66,8 @@ class MadeCalls:
 
     def invoke(self, message: InvokeFunction) -> None:
         """Bring a call to whoever serves the function, a queue included."""
+        if message.traceparent is not None or message.baggage is not None:
+            limit(message)
         namespace = message.namespace
         if namespace is None:
             namespace = DEFAULT_NAMESPACE

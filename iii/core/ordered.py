@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable
 from functools import partial
 
 from msgspec import Raw
+from twisted.logger import Logger
 
 from iii.core.engine import Engine
 from iii.core.errors import BacklogFull
@@ -23,6 +24,8 @@ class OrderedCalls:
 
     Its length is the number of keys with a call under way.
     """
+
+    log = Logger()
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -70,17 +73,21 @@ class OrderedCalls:
         metadata: Raw,
         wanted: Callable[[], bool],
     ) -> None:
-        if not wanted():
-            self._next(key)
-            return
-
         def ended(call: Call, result: Raw, error: ErrorBody | None) -> None:
             try:
                 complete(call, result, error)
             finally:
                 self._next(key)
 
-        self._engine.invoke(function_id, data, ended, namespace=namespace, metadata=metadata)
+        try:
+            made = wanted()
+            if made:
+                self._engine.invoke(function_id, data, ended, namespace=namespace, metadata=metadata)
+        except Exception:  # a defect; what waits goes on
+            self.log.failure("an ordered call of {function} failed", function=function_id)
+            made = False
+        if not made:
+            self._next(key)
 
     def _next(self, key: Hashable) -> None:
         waiting = self._waiting[key]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+ACCESS_KEY = "iii_access"
+"""Marks an event of Twisted's log that is about one request."""
+
 
 def shown(text: str, limit: int = 200) -> str:
     """Return a text as it may stand in a log; what a terminal could obey, or an empty text, is shown as a literal."""

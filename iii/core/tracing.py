@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+if TYPE_CHECKING:
+    from iii.wire.messages import InvokeFunction
+
 _traceparent = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}").fullmatch
+MAX_TRACEPARENT = 512
+MAX_BAGGAGE = 8192
+"""Characters; more is not kept, nor passed on (W3C Baggage, 3.3.2)."""
 FUNCTION_MEMBER = "iii.function.id"
 
 
@@ -14,6 +21,8 @@ def passed_on(traceparent: str | None, baggage: str | None, function_id: str) ->
     Return the C{traceparent} and C{baggage} for the callee: the caller's own, and its baggage with the called function
     in it.  Without a valid one of either, nothing is passed on.
     """
+    if baggage is not None and len(baggage) > MAX_BAGGAGE:
+        baggage = None
     if traceparent is not None and not _traceparent(traceparent):
         traceparent = None
     if traceparent is None and "=" not in (baggage or ""):
@@ -26,3 +35,11 @@ def with_function(baggage: str | None, function_id: str) -> str:
     entries = [entry.strip() for entry in (baggage or "").split(",")]
     kept = [entry for entry in entries if "=" in entry and entry.split("=", 1)[0].strip() != FUNCTION_MEMBER]
     return ",".join([*kept, f"{FUNCTION_MEMBER}={quote(function_id, safe='!#$&()*+-./:<=>?@[]^_`{|}~' + chr(39))}"])
+
+
+def limit(message: InvokeFunction) -> None:
+    """Take from a call what no trace context has so much of: it is kept until the call is answered."""
+    if message.traceparent is not None and len(message.traceparent) > MAX_TRACEPARENT:
+        message.traceparent = None
+    if message.baggage is not None and len(message.baggage) > MAX_BAGGAGE:
+        message.baggage = None

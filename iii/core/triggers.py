@@ -33,6 +33,8 @@ MAX_SUMMARY = 80
 """Characters of a summary."""
 LONG_CONFIG = 100_000
 """Bytes of a config that is not read for its summary."""
+MAX_EQUAL = 100
+"""Equal triggers of one connection."""
 MAX_REASON = 1000
 """Characters kept of what a provider says against a trigger."""
 
@@ -333,8 +335,16 @@ class TriggerTable:
         trigger.binding, trigger.reason = binding, ""
 
     def _shared(self, key: BindingKey, trigger: Trigger) -> Binding | None:
-        """Find a binding of equal triggers for one more: two of one owner are two bindings."""
-        return next((each for each in self._bindings.get(key, ()) if trigger.owner not in each.members), None)
+        """
+        Find a binding of equal triggers for one more: two of one owner are two bindings.
+
+        @raise TriggerRefused: Its owner has very many; nothing is gained by them, and finding one among them costs.
+        """
+        bindings = self._bindings.get(key, ())
+        found = next((each for each in bindings if trigger.owner not in each.members), None)
+        if found is None and len(bindings) >= MAX_EQUAL:
+            raise TriggerRefused(f"a connection may have {MAX_EQUAL} triggers that differ in nothing but their id")
+        return found
 
     def _deactivate(self, trigger: Trigger) -> None:
         """Park a live trigger; its provider is told if it was the one presented, and gets another owner's instead."""

@@ -215,6 +215,10 @@ encode = msgspec.json.Encoder().encode
 _value_of = msgspec.json.Decoder(float_hook=float).decode
 _decode = msgspec.json.Decoder(Incoming).decode
 _is_canonical_uuid = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
+_is_uuid = re.compile(
+    r"(\{)?(?:[0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})(?(1)\})",
+    re.IGNORECASE | re.ASCII,
+).fullmatch
 _no_signs = bytes(set(range(256)) - set(b'[]{}"'))
 _steps = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 _zeros = bytes.maketrans(b"123456789E", b"000000000e")
@@ -242,9 +246,21 @@ def decode(frame: bytes) -> Message:
     return message
 
 
+def check_utf8(frame: bytes) -> None:
+    """L{Undecodable} for a binary frame that is not UTF-8: a payload of it would be passed on in text frames."""
+    try:
+        frame.decode()
+    except UnicodeDecodeError as error:
+        raise Undecodable(str(error), *_salvage(frame)) from error
+
+
 def canonical_uuid(text: str) -> str:
     """Return a UUID in lower case with hyphens; also braces and missing hyphens are read.  C{ValueError} otherwise."""
-    return text if _is_canonical_uuid(text) else str(uuid.UUID(text))
+    if _is_canonical_uuid(text):
+        return text
+    if not _is_uuid(text):
+        raise ValueError("badly formed UUID")
+    return str(uuid.UUID(text))
 
 
 def nested_deeper(json: bytes, limit: int) -> bool:

@@ -427,3 +427,29 @@ class FrameTests(CallerAndCallee):
         self.assertEqual(self.engine.counters.telemetry_frames, 3)
         self.caller.connection.received(b"\xff\xfe", True)
         self.assertEqual(self.engine.counters.malformed_frames, 1)
+
+    def test_binary_that_is_no_text(self) -> None:
+        """Of a binary frame that is not UTF-8 the call is told, as of any other that cannot be read."""
+        call = self.caller.call("f")
+        answer = b'{"type":"invocationresult","invocation_id":"%b","function_id":"f","result":"\xff"}'
+        self.callee.connection.received(answer % self.invocation()["invocation_id"].encode(), True)
+        self.assertEqual(self.caller.outcome(call)[0], "invocation_error")
+        self.caller.connection.received(
+            b'{"type":"invokefunction","invocation_id":"%b","function_id":"f","data":"\xff"}' % ID.encode(), True
+        )
+        self.assertEqual(self.caller.outcome(ID)[0], "malformed_message")
+
+    def test_long_trace_context(self) -> None:
+        """A trace context of any length is not kept until a call is answered."""
+        call = self.caller.call("f", traceparent="x" * 10_000, baggage="k=" + "x" * 10_000)
+        self.callee.answer(self.invocation(), result=1)
+        self.assertEqual(self.caller.outcome(call), 1)
+        self.assertNotIn("baggage", self.caller.received("invocationresult")[-1])
+
+    def test_failing_telemetry(self) -> None:
+        """What goes wrong with a telemetry frame is logged, and no matter of the worker."""
+        self.engine.on_telemetry.append(lambda frame, sender: 1 / 0)  # type: ignore[arg-type, return-value]
+        self.caller.connection.received(b"LOGS{}", True)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.caller.connection.received(b"LOGS" + b" " * self.engine.limits.telemetry_frame_bytes, True)
+        self.assertEqual(self.engine.counters.limit_hits, {"telemetry_frame_bytes": 1})

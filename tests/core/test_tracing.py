@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from iii.core.tracing import passed_on, with_function
+from iii.core.tracing import limit, passed_on, with_function
+from iii.wire.messages import InvokeFunction
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -35,3 +36,14 @@ class WithFunctionTests(SynchronousTestCase):
     def test_encoded(self) -> None:
         """What may not stand in a value is percent-encoded; the separators of ids may."""
         self.assertEqual(with_function(None, 'a::b c,d;e%é"'), "iii.function.id=a::b%20c%2Cd%3Be%25%C3%A9%22")
+
+
+class LimitTests(SynchronousTestCase):
+    def test_limit(self) -> None:
+        """What is much too long is dropped, since it is kept as long as its call; what is not is left as it is."""
+        message = InvokeFunction("f", traceparent="x" * 513, baggage="k=" + "x" * 8191)
+        limit(message)
+        self.assertEqual((message.traceparent, message.baggage), (None, None))
+        message = InvokeFunction("f", traceparent="not valid", baggage="k=v")
+        limit(message)
+        self.assertEqual((message.traceparent, message.baggage), ("not valid", "k=v"))

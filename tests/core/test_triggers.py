@@ -260,6 +260,15 @@ class TriggerTableTests(SynchronousTestCase):
         self.assertIs(triggers[2].binding, triggers[0].binding)
         self.assertIs(triggers[3].binding, triggers[1].binding)
 
+    def test_very_many(self) -> None:
+        """An owner has so many equal ones and no more; one that differs is no matter of that."""
+        self.provide()
+        for number in range(100):
+            self.register(str(number), owner="a")
+        error = self.assertRaises(TriggerRefused, self.register, "x", owner="a")
+        self.assertIn("100 triggers", str(error))
+        self.register("y", owner="a", function_id="g")
+
     def test_no_owner(self) -> None:
         """Triggers without an owner are never equal."""
         provider = self.provide()

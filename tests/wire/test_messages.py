@@ -257,4 +257,8 @@ class PayloadTests(SynchronousTestCase):
 
     def test_canonical_uuid(self) -> None:
         """Text that is no UUID is refused."""
-        self.assertRaises(ValueError, canonical_uuid, "x" * 36)
+        for bad in (
+            "x" * 36, "0x" + "1" * 30, "+" + "1" * 31, " " + "1" * 31, "urn:uuid:" + ID, "{" + ID, ID + "}",
+            "\u0661" * 32, "11111111-11111111-1111-111111111111", "",
+        ):  # fmt: skip
+            self.assertRaises(ValueError, canonical_uuid, bad)

@@ -142,7 +142,7 @@ class ObservabilitySettings(Struct, frozen=True, kw_only=True):
     C{iii-observability}: logs, traces and metrics.  A key has the same default whether or not others are given (the
     reference has two sets).  Unknown keys are ignored with a warning.
 
-    @ivar enabled: Take in and keep traces; default true.
+    @ivar enabled: Take in and keep what workers tell; default true.
     @ivar service_name: Default C{iii}.
     @ivar service_version: Default the engine's version.
     @ivar service_namespace: Default none.

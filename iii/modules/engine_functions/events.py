@@ -14,11 +14,12 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from iii.core.complaints import Complaints
 from iii.core.connections import Connection
 from iii.core.engine import Engine
+from iii.core.errors import TriggerRefused
 from iii.core.invocations import Call
 from iii.core.ordered import OrderedCalls
-from iii.core.shown import shown
 from iii.core.triggers import Trigger
 from iii.interfaces import ITriggerProvider
 from iii.modules.engine_functions.functions import FunctionRow, function_row
@@ -27,6 +28,10 @@ from iii.wire.messages import ErrorBody
 
 GATHERING = 0.3
 """Seconds from the first change of the functions to the event; it tells what has changed by then."""
+
+
+MAX_PER_OWNER = 100
+"""Triggers of one connection and type: each one multiplies every event."""
 
 
 class FunctionsChanged(msgspec.Struct, tag_field="event", tag="functions_changed"):
@@ -61,9 +66,17 @@ class EventType:
         self.description = description
         self.triggers: dict[str, Trigger] = {}
         self._engine, self._ordered = engine, OrderedCalls(engine)
+        self._complaints = Complaints(self.log, engine.clock)
 
     def register(self, trigger: Trigger) -> None:
-        """Call the trigger's function from now on."""
+        """
+        Call the trigger's function from now on.
+
+        @raise TriggerRefused: Its owner has too many.
+        """
+        others = sum(other.owner is trigger.owner for other in self.triggers.values())
+        if trigger.id not in self.triggers and others >= MAX_PER_OWNER:
+            raise TriggerRefused(f"a connection may have {MAX_PER_OWNER} triggers of type {trigger.trigger_type}")
         self.triggers[trigger.id] = trigger
 
     def unregister(self, trigger: Trigger) -> None:
@@ -97,9 +110,9 @@ class EventType:
 
     def _ended(self, call: Call, result: Raw, error: ErrorBody | None) -> None:
         if error is not None:
-            self.log.warn(
+            self._complaints.warn(
                 "{function} failed on an event: {code}: {text}",
-                function=shown(call.function_id), code=shown(error.code), text=shown(error.message),
+                function=call.function_id, code=error.code, text=error.message,
             )  # fmt: skip
 
 

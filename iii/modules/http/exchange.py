@@ -19,7 +19,8 @@ from zope.interface import implementer
 from iii.core.channels import Channel
 from iii.core.errors import CallTimedOut, EngineStopping, ResponseBrokenOff, TooManyChannels, WorkerOverloaded
 from iii.core.invocations import Call, Completion, EngineErrorBody
-from iii.core.shown import shown
+from iii.core.shown import ACCESS_KEY, shown
+from iii.core.tracing import passed_on
 from iii.interfaces import IChannelSocket
 from iii.modules.http.checks import Check, Inquiry
 from iii.modules.http.heads import CONTINUE
@@ -72,6 +73,7 @@ class Exchange:
     body_limit = 0
     _values: tuple[str, ...]
     _expects_continue = _in_gate = _waiting = False
+    _waits_since = 0.0
     _admission: Callable[[], None] | None = None  # what to do when the gate lets it in
     _inquiry: Inquiry | None = None  # who decides whether it goes on
     _early = False  # all that is read of the body is kept until that is decided
@@ -193,14 +195,14 @@ class Exchange:
             then()
         elif gate.wait(self):
             self._in_gate = self._waiting = True
-            self._admission = then
+            self._waits_since, self._admission = self._site.engine.clock.seconds(), then
         else:
             self._turn_away()
 
     def admitted(self) -> None:
-        """The gate lets it in; the time starts now."""
+        """The gate lets it in; the time for which it waited does not count."""
         then, self._admission, self._waiting = self._admission, None, False
-        self.deadline = self._site.engine.clock.seconds() + self._timeout
+        self.deadline += self._site.engine.clock.seconds() - self._waits_since
         assert then is not None
         then()
 
@@ -251,7 +253,8 @@ class Exchange:
         if self._body is None:
             channels.redeem(ids[0])  # what comes of it must be put somewhere
         self._data = request_object(route, self._values, self.request, body, ids, channels.key(ids[0]))
-        if not route.checks and self._site.gate.enter():  # L{_enter} in short: nearly every request comes here
+        # L{_enter} in short: nearly every request comes here.
+        if not route.checks and not self._in_gate and self._site.gate.enter():
             self._in_gate = True
             self._handle()
         else:
@@ -265,6 +268,9 @@ class Exchange:
 
     def _invoke(self, function_id: str, data: Raw, metadata: Raw, complete: Completion, namespace: str) -> None:
         headers = self.request.headers.values
+        traceparent, baggage = headers.get("traceparent"), headers.get("baggage")
+        if traceparent or baggage:
+            traceparent, baggage = passed_on(traceparent, baggage, function_id)
         self._call = self._site.engine.invoke(
             function_id,
             data,
@@ -272,8 +278,8 @@ class Exchange:
             namespace=namespace,
             metadata=metadata,
             timeout=self._route.timeout or self._site.timeout,
-            traceparent=headers.get("traceparent"),
-            baggage=headers.get("baggage"),
+            traceparent=traceparent,
+            baggage=baggage,
         )
 
     def _open_upload(self, channel: Channel) -> None:
@@ -505,6 +511,7 @@ class Exchange:
             ms=(self._site.engine.clock.seconds() - self._since) * 1000,
             route=shown(self._route.label) if self._route.label else "none",
             ending=f", {ending}" if ending else "",
+            **{ACCESS_KEY: True},
         )
 
     def _finish(self) -> None:

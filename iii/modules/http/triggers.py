@@ -112,10 +112,13 @@ def read_route(trigger: Trigger, responses_of: Callable[[str], defaultdict[int, 
 
 
 def _checks(config: Mapping[str, Any]) -> Sequence[Check]:
-    condition = config.get("condition_function_id")
-    conditions = [Condition(condition)] if isinstance(condition, str) else []
-    listed = config.get("middleware_function_ids")
-    middleware = [member for member in listed if isinstance(member, str)] if isinstance(listed, list) else []
+    condition, middleware = config.get("condition_function_id"), config.get("middleware_function_ids")
+    conditions = [] if condition is None else [Condition(condition)]
+    if not isinstance(condition, str | None):
+        raise TriggerRefused("`condition_function_id` is to be a text")
+    middleware = [] if middleware is None else middleware
+    if not isinstance(middleware, list) or not all(isinstance(member, str) for member in middleware):
+        raise TriggerRefused("`middleware_function_ids` is to be a list of texts")
     if len(middleware) > MAX_MIDDLEWARE:
         raise TriggerRefused(f"middleware_function_ids names {len(middleware)} functions; {MAX_MIDDLEWARE} are allowed")
     return (*conditions, *map(Middleware, middleware))

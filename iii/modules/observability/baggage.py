@@ -6,7 +6,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from iii.core.functions import Caller
+from iii.core.functions import Caller, NoInput
 from iii.core.tracing import FUNCTION_MEMBER
 
 
@@ -36,10 +36,6 @@ class BaggageNotSet(msgspec.Struct):
     note: str = "baggage travels with a call: to set it, send it with the call"
 
 
-class Nothing(msgspec.Struct):
-    """An empty object."""
-
-
 class AllBaggage(msgspec.Struct):
     """All entries."""
 
@@ -66,6 +62,6 @@ def set_(entry: BaggageEntry, caller: Caller) -> BaggageNotSet:
     return BaggageNotSet()
 
 
-def get_all(_: Nothing, caller: Caller) -> AllBaggage:
+def get_all(_: NoInput, caller: Caller) -> AllBaggage:
     """C{engine::baggage::get_all}."""
     return AllBaggage(entries(caller.baggage))

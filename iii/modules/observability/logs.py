@@ -18,19 +18,20 @@ from twisted.logger import LogEvent, Logger, LogLevel, formatEvent
 
 from iii import __version__
 from iii.config.blocks.observability import ObservabilitySettings
-from iii.core.budget import detached
-from iii.core.functions import Caller
-from iii.core.shown import shown
+from iii.core.complaints import Complaints
+from iii.core.functions import Caller, NoInput
+from iii.core.shown import ACCESS_KEY, shown
 from iii.modules.observability.otlp import BadFrame, log_records
 from iii.modules.observability.records import LEVELS, NOTHING, LogRecord, LogStore
 from iii.modules.observability.triggers import LogTriggers
-from iii.wire.messages import ABSENT, is_null, value_of
+from iii.wire.messages import ABSENT, MAX_DEPTH, is_null, nested_deeper, value_of
 
 if TYPE_CHECKING:
     from iii.core.connections import Connection
 
 WORKERS = "worker"
 """The namespace in Twisted's log of what workers have written."""
+MAX_NESTING = MAX_DEPTH - 7
 MAX_SHOWN = 4000
 """Characters of a worker's record in the engine's log; the store has all."""
 _TWISTED_LEVELS = ((17, LogLevel.error), (13, LogLevel.warn), (9, LogLevel.info), (0, LogLevel.debug))
@@ -93,10 +94,6 @@ class LogListing(msgspec.Struct):
     timestamp: Annotated[int, Meta(description="now, in ms since the epoch")]
 
 
-class Nothing(msgspec.Struct):
-    """An empty object."""
-
-
 class Cleared(msgspec.Struct):
     """The store is empty."""
 
@@ -124,6 +121,7 @@ class Logs:
         """
         self.store, self.triggers = store, triggers
         self._settings, self._clock, self._chance = settings, clock, chance
+        self._complaints = Complaints(log, clock)
         self._on = settings.enabled and settings.logs_enabled
         self._least_shown = LEVELS.get(settings.plain_level, LEVELS["info"])
         self._engine_resource = Raw(msgspec.json.encode({"service.name": settings.service_name}))
@@ -156,26 +154,36 @@ class Logs:
 
         return write
 
-    def frame_received(self, frame: bytes) -> None:
-        """Take the records of a C{LOGS} frame."""
+    def frame_received(self, frame: bytes, sender: Connection | None) -> None:
+        """
+        Take the records of a C{LOGS} frame.
+
+        @param sender: Who sent it; C{None} on a connection for telemetry only.
+        """
         if not self._on:
             return
+        name = "a telemetry connection" if sender is None else f"worker {sender.label}"
         try:
             records, bad = log_records(frame, self._now())
         except BadFrame as error:
-            log.warn("a LOGS frame is dropped: {error}", error=shown(str(error)))
+            self._complaints.warn("a LOGS frame of {sender} is dropped: {error}", sender=name, error=str(error))
             return
         if bad:
-            log.warn("{count} records of a LOGS frame cannot be read", count=bad)
+            self._complaints.warn("{count} records of a LOGS frame of {sender} are dropped", sender=name, count=bad)
         for record in records:
             self._show(record, record.service_name)
-            self._take(record, None)
+            self._take(record, sender)
 
     def engine_event(self, event: LogEvent) -> None:
-        """Take an event of Twisted's log, unless it is a worker's record, which has been taken."""
-        if not self._on or event.get("log_namespace") == WORKERS:
+        """
+        Take an event of Twisted's log, unless it is a worker's record, which has been taken, a line about one request,
+        or below the level of the settings.
+        """
+        if not self._on or event.get("log_namespace") == WORKERS or ACCESS_KEY in event:
             return
         level = event.get("log_level", LogLevel.info)
+        if _NUMBERS[level] < self._least_shown:
+            return
         failure = event.get("log_failure")
         text = formatEvent(event)
         now = self._now()
@@ -191,16 +199,15 @@ class Logs:
             instrumentation_scope_name="iii",
             instrumentation_scope_version=__version__,
         )
-        if LogTriggers.EVENT_KEY in event:
-            self.store.add(record)
-        else:
-            self._take(record, None)
+        self.store.add(record)
+        if LogTriggers.EVENT_KEY not in event:
+            self.triggers.fire(record, from_worker=False)
 
     # Where they go.
 
     def _take(self, record: LogRecord, writer: Connection | None) -> None:
         self.store.add(record)
-        self.triggers.fire(record, writer)
+        self.triggers.fire(record, writer, from_worker=True)
 
     def _show(self, record: LogRecord, writer: str | None) -> None:
         """Write a worker's record to the engine's log, on one line."""
@@ -226,7 +233,7 @@ class Logs:
         end = None if query.limit is None else start + query.limit
         return LogListing(found[start:end], len(found), query, self._now() // 1_000_000)
 
-    def clear(self, _: Nothing, caller: Caller) -> Cleared:
+    def clear(self, _: NoInput, caller: Caller) -> Cleared:
         """C{engine::logs::clear}."""
         self.store.clear()
         return Cleared()
@@ -236,11 +243,14 @@ class Logs:
 
 
 def _attributes(data: Raw) -> Raw:
-    """Return what was logged as a JSON object."""
+    """
+    Return what was logged as a JSON object that every reader takes: numbers beyond a double's range become null, and
+    what is nested so deeply that a listing of it would be no message becomes a text.
+    """
     if is_null(data):
         return NOTHING
-    data = detached(data)
-    return data if bytes(data).startswith(b"{") else Raw(b'{"data":' + bytes(data) + b"}")
+    value: object = bytes(data).decode() if nested_deeper(bytes(data), MAX_NESTING) else value_of(data)
+    return Raw(msgspec.json.encode(value if isinstance(value, dict) else {"data": value}))
 
 
 def _noteworthy(record: LogRecord) -> object:

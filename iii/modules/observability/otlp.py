@@ -18,6 +18,8 @@ from iii.modules.observability.records import NOTHING, LogRecord, severity_text
 PREFIX = 4
 """Bytes in front of the JSON."""
 HIGHEST_SEVERITY = 24
+MAX_RECORDS = 10_000
+"""Of one frame; SDKs send some hundreds.  More are dropped: reading them would keep everybody waiting."""
 _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 _SCALARS: Mapping[str, type] = {"stringValue": str, "intValue": int, "doubleValue": float, "boolValue": bool}
 
@@ -47,8 +49,12 @@ def log_records(frame: bytes, now_nano: int) -> tuple[list[LogRecord], int]:
         content = msgspec.json.decode(frame[PREFIX:])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadFrame(str(error)) from error
-    records, bad = [], 0
+    records: list[LogRecord] = []
+    bad = 0
     for resource, scope, sent in _sent(content):
+        if len(records) >= MAX_RECORDS:
+            bad += 1
+            continue
         try:
             records.append(_record(resource, scope, sent, now_nano))
         except _UNREADABLE:
@@ -128,7 +134,8 @@ def _value(wrapped: Any) -> Any:
     """Return a value without what says its type; the empty object is null."""
     for name, kind in _SCALARS.items():
         if wrapped.get(name) is not None:
-            value = kind(wrapped[name])
+            given = wrapped[name]
+            value = given is True or given == "true" if kind is bool else _text(given) if kind is str else kind(given)
             return _ANSI.sub("", value) if isinstance(value, str) else value
     if "arrayValue" in wrapped:
         return [_value(item) for item in wrapped["arrayValue"].get("values") or []]

@@ -11,8 +11,9 @@ from twisted.python.threadable import isInIOThread
 from zope.interface import implementer
 
 from iii.config.blocks.observability import ObservabilitySettings
+from iii.core.connections import Connection
 from iii.core.engine import Engine
-from iii.core.functions import FunctionDeclaration
+from iii.core.functions import FunctionDeclaration, NoInput
 from iii.interfaces import IModule, ITriggerProvider
 from iii.modules.observability import baggage, logs
 from iii.modules.observability.records import LEVELS, LogStore
@@ -62,9 +63,9 @@ class Observability(Service):
         globalLogPublisher.removeObserver(self._engine_log)
         self._engine.on_telemetry.remove(self._telemetry)
 
-    def _telemetry(self, frame: bytes) -> None:
+    def _telemetry(self, frame: bytes, sender: Connection | None) -> None:
         if frame.startswith(b"LOGS"):
-            self._logs.frame_received(frame)
+            self._logs.frame_received(frame, sender)
 
     def _declare(self) -> Sequence[FunctionDeclaration]:
         return [
@@ -87,7 +88,7 @@ class Observability(Service):
             FunctionDeclaration(
                 id="engine::logs::clear",
                 description="Forget all log records",
-                input=logs.Nothing,
+                input=NoInput,
                 handler=self._logs.clear,
                 output=logs.Cleared,
             ),
@@ -108,7 +109,7 @@ class Observability(Service):
             FunctionDeclaration(
                 id="engine::baggage::get_all",
                 description="Read the baggage that this call came with",
-                input=baggage.Nothing,
+                input=NoInput,
                 handler=baggage.get_all,
                 output=baggage.AllBaggage,
             ),

@@ -1,13 +1,14 @@
 """
 The trigger type C{log} (spec/observability.md, 8.1).
 
-A handler that logs must not call itself: a delivery has a trace of its own, and records that are written in that trace,
-or without any trace through C{engine::log::*} by a worker that is handling one, do not fire the trigger again.  Of a
-record without a trace in a C{LOGS} frame nobody knows who wrote it: that one is delivered.
+A handler that logs must not call itself, nor another handler that calls it back.  Deliveries have traces of their own,
+and records that are written in one of these fire nothing.  Nor do records without any trace of a worker that handles
+one, or has done so in the last moment; where it is not known which worker wrote, as in telemetry, any such one counts.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from functools import partial
 from secrets import token_hex
@@ -19,6 +20,7 @@ from msgspec import UNSET, Raw
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from iii.core.complaints import Complaints
 from iii.core.engine import Engine
 from iii.core.errors import TriggerRefused
 from iii.core.invocations import Call
@@ -32,6 +34,12 @@ if TYPE_CHECKING:
     from iii.core.connections import Connection
 
 
+QUIET = 1.0
+"""Seconds after a delivery in which what its worker writes without a trace fires nothing."""
+MAX_PER_OWNER = 100
+"""Triggers of one connection: each one multiplies every record."""
+
+
 @attrs.define(eq=False)
 class Listener:
     """
@@ -39,18 +47,13 @@ class Listener:
 
     @ivar minimum: The lowest severity number that it wants.
     @ivar trace_id: Of all its deliveries.
+    @ivar under_way: How many deliveries its function has not answered.
     """
 
     trigger: Trigger
     minimum: int
     trace_id: str = attrs.field(factory=lambda: token_hex(16))
-    under_way: set[Call] = attrs.field(factory=set)
-
-    def caused(self, record: LogRecord, writer: Connection | None) -> bool:
-        """Whether a record was, as far as one can tell, written because of an earlier one."""
-        if record.trace_id is not None:
-            return record.trace_id == self.trace_id
-        return writer is not None and any(call.callee is writer for call in self.under_way)
+    under_way: int = 0
 
 
 @implementer(ITriggerProvider)
@@ -98,35 +101,43 @@ class LogTriggers:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._complaints = Complaints(self.log, engine.clock)
         self._listeners: dict[str, Listener] = {}
+        self._traces: set[str] = set()
+        self._calls: set[Call] = set()  # deliveries that workers have not answered
+        self._quiet: OrderedDict[Connection, float] = OrderedDict()  # who has answered one, until when it is quiet
         self._firing = False
 
     def register(self, trigger: Trigger) -> None:
         """
         Call the trigger's function from now on.
 
-        @raise TriggerRefused: Its level is none.
+        @raise TriggerRefused: Its level is none, or its owner has too many.
         """
-        self._listeners[trigger.id] = Listener(trigger, _minimum(value_of(trigger.config)))
+        others = sum(other.trigger.owner is trigger.owner for other in self._listeners.values())
+        if trigger.id not in self._listeners and others >= MAX_PER_OWNER:
+            raise TriggerRefused(f"a connection may have {MAX_PER_OWNER} triggers of type log")
+        listener = Listener(trigger, _minimum(value_of(trigger.config)))
+        if trigger.id in self._listeners:
+            self.unregister(trigger)
+        self._listeners[trigger.id] = listener
+        self._traces.add(listener.trace_id)
 
     def unregister(self, trigger: Trigger) -> None:
         """Call it no more."""
-        del self._listeners[trigger.id]
+        self._traces.discard(self._listeners.pop(trigger.id).trace_id)
 
-    def fire(self, record: LogRecord, writer: Connection | None = None) -> None:
+    def fire(self, record: LogRecord, writer: Connection | None = None, *, from_worker: bool) -> None:
         """
         Deliver a record to those that want it.
 
-        @param writer: The worker that called the engine to write it.
+        @param writer: The worker that wrote it, as far as that is known.
+        @param from_worker: A worker did, and not the engine.
         """
         if self._firing:  # it tells of a delivery that has failed at once
             return
-        wanting = [
-            listener
-            for listener in self._listeners.values()
-            if record.severity_number >= listener.minimum and not listener.caused(record, writer)
-        ]
-        if not wanting:
+        wanting = [listener for listener in self._listeners.values() if record.severity_number >= listener.minimum]
+        if not wanting or (from_worker and self._caused(record, writer)):
             return
         payload = _payload(record)
         self._firing = True
@@ -136,11 +147,23 @@ class LogTriggers:
         finally:
             self._firing = False
 
+    def _caused(self, record: LogRecord, writer: Connection | None) -> bool:
+        """Whether a record was, as far as one can tell, written because of an earlier one."""
+        if record.trace_id is not None:
+            return record.trace_id in self._traces
+        now = self._engine.clock.seconds()
+        while self._quiet and next(iter(self._quiet.values())) <= now:
+            self._quiet.popitem(last=False)
+        if writer is None:
+            return bool(self._calls or self._quiet)
+        return writer in self._quiet or any(call.callee is writer for call in self._calls)
+
     def _deliver(self, listener: Listener, payload: Raw) -> None:
-        if len(listener.under_way) >= self._engine.limits.log_deliveries:
+        if listener.under_way >= self._engine.limits.log_deliveries:
             self._engine.counters.hit("log_deliveries")
             return
         trigger = listener.trigger
+        listener.under_way += 1
         call = self._engine.invoke(
             trigger.function_id,
             payload,
@@ -150,15 +173,20 @@ class LogTriggers:
             traceparent=f"00-{listener.trace_id}-{token_hex(8)}-01",
         )
         if call.slot is not None:
-            listener.under_way.add(call)
+            self._calls.add(call)
 
     def _ended(self, listener: Listener, call: Call, result: Raw, error: ErrorBody | None) -> None:
-        listener.under_way.discard(call)
+        listener.under_way -= 1
+        self._calls.discard(call)
+        if call.callee is not None:
+            self._quiet[call.callee] = self._engine.clock.seconds() + QUIET
+            self._quiet.move_to_end(call.callee)
+            if len(self._quiet) > MAX_PER_OWNER * 10:
+                self._quiet.popitem(last=False)
         if error is not None:
-            self.log.warn(
+            self._complaints.warn(
                 "{function} failed on a log record: {code}: {text}",
-                function=shown(call.function_id), code=shown(error.code), text=shown(error.message),
-                **{self.EVENT_KEY: True},
+                function=call.function_id, code=error.code, text=error.message, marks={self.EVENT_KEY: True},
             )  # fmt: skip
 
 
@@ -167,7 +195,7 @@ def _minimum(config: Any) -> int:
     if not isinstance(config, dict):
         return 0
     level, number = config.get("level"), config.get("severity_min")
-    minimum = number if isinstance(number, int) else 0
+    minimum = number if type(number) is int else 0
     if not isinstance(level, str) or level.lower() == "all":
         return minimum
     if level.lower() not in LEVELS:

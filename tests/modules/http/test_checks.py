@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from iii.modules.http.checks import Middleware
+from tests.core.case import PARENT
 from tests.core.fakes import connect, make_engine
 from tests.modules.http.fakes import Client, Invocation, Response, Server
 from tests.modules.http.test_exchange import ExchangeTestCase, capture
@@ -68,9 +69,9 @@ class MiddlewareTests(ChecksTestCase):
 
     def test_trace(self) -> None:
         """The trace context goes with the call."""
-        self.get(self.config, traceparent="00-t-p-01", baggage="k=v")
+        self.get(self.config, traceparent=PARENT, baggage="k=v")
         options = self.server.call.options
-        self.assertEqual((options["traceparent"], options["baggage"]), ("00-t-p-01", "k=v"))
+        self.assertEqual((options["traceparent"], options["baggage"]), (PARENT, "k=v,iii.function.id=m"))
 
     def test_continue(self) -> None:
         """C{continue} lets the next one be asked, in the order of the list, and the handler in the end."""
@@ -381,7 +382,6 @@ class GlobalMiddlewareTests(ChecksTestCase):
         self.assertEqual(self.asked(), ["g"])
         first.returns({"action": "respond", "response": {"body": 1}})
         self.assertEqual(self.asked(), ["g", "g"])
-
 
     def test_keeps_its_place(self) -> None:
         """Who was let in comes before those that still wait to be asked, or the work already done would be in vain."""

@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from iii.core.channels import Channel
 from iii.core.errors import FunctionNotFound
+from tests.core.case import PARENT
 from tests.modules.http.fakes import Client, Server
 
 ENVELOPE_404 = {"error": {"code": "NOT_FOUND", "message": "Not Found"}}
@@ -74,13 +75,27 @@ class RequestObjectTests(ExchangeTestCase):
     def test_call(self) -> None:
         """Function, namespace, metadata and trace context go with the call, and so does the deadline."""
         self.server.route("GET", "a", "users::get", namespace="tenant", metadata=Raw(b'{"m":1}'))
-        self.client.request("GET", "/a", traceparent="00-t-p-01", baggage="k=v")
+        self.client.request("GET", "/a", traceparent=PARENT, baggage="k=v")
         self.assertEqual(self.server.call.function_id, "users::get")
         options = self.server.call.options
         self.assertEqual(bytes(options.pop("metadata")), b'{"m":1}')
         self.assertEqual(
-            options, {"namespace": "tenant", "timeout": 30.0, "traceparent": "00-t-p-01", "baggage": "k=v"}
+            options,
+            {
+                "namespace": "tenant",
+                "timeout": 30.0,
+                "traceparent": PARENT,
+                "baggage": "k=v,iii.function.id=users::get",
+            },
         )
+
+    def test_bad_trace_context(self) -> None:
+        """A trace context that is none, or much too long, is not passed on."""
+        self.server.route("GET", "a")
+        for headers in ({"traceparent": "00-t-p-01"}, {"baggage": "k=" + "x" * 8192}, {"baggage": "none"}):
+            self.server.connect().request("GET", "/a", **headers)
+            options = self.server.call.options
+            self.assertEqual((options["traceparent"], options["baggage"]), (None, None))
 
     def test_awkward_names(self) -> None:
         """What needs escaping in JSON is escaped."""

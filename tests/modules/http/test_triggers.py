@@ -79,14 +79,22 @@ class ConfigTests(TriggersTestCase):
         return [f"{type(check).__name__} {check.function_id}" for check in self.route("/a").checks]
 
     def test_checks(self) -> None:
-        """The condition is asked first, then middleware in the order of the list; what is no text is none."""
+        """The condition is asked first, then middleware in the order of the list."""
         self.assertEqual(
-            self.checks(condition_function_id="c", middleware_function_ids=["n", 1, "m", None]),
+            self.checks(condition_function_id="c", middleware_function_ids=["n", "m"]),
             ["Condition c", "Middleware n", "Middleware m"],
         )
         self.assertEqual(self.checks(condition_function_id=""), ["Condition "])
-        self.assertEqual(self.checks(condition_function_id=5, middleware_function_ids="m"), [])
         self.assertEqual(self.checks(condition_function_id=None, middleware_function_ids=None), [])
+
+    def test_wrong_checks(self) -> None:
+        """What cannot be asked is refused: a route that seems to be guarded must be."""
+        for value in (5, True, ["c"]):
+            reason = self.refused({"api_path": "a", "condition_function_id": value})
+            self.assertEqual(reason, "`condition_function_id` is to be a text")
+        for value in ("m", [1], ["m", None], {}):
+            reason = self.refused({"api_path": "a", "middleware_function_ids": value})
+            self.assertEqual(reason, "`middleware_function_ids` is to be a list of texts")
 
     def test_much_middleware(self) -> None:
         """A list without end is refused."""

@@ -122,6 +122,17 @@ class LogRecordsTests(SynchronousTestCase):
             record = self.one({"body": {"stringValue": "good"}}, resource=resource)
             self.assertEqual((record.body, record.service_name, bytes(record.resource)), ("good", "unknown", b"{}"))
 
+    def test_many(self) -> None:
+        """Of a frame with very many records the first ones are taken."""
+        self.assertEqual(len(self.read(*[{}] * 10_001)), 10_000)
+        self.assertEqual(self.bad, 1)
+
+    def test_wrong_kinds(self) -> None:
+        """A flag may be a text; a text that is none is shown as JSON."""
+        values = {"no": {"boolValue": "false"}, "yes": {"boolValue": "true"}, "text": {"stringValue": {"a": 1}}}
+        record = self.one({"attributes": [attribute(key, **value) for key, value in values.items()]})
+        self.assertEqual(value_of(record.attributes), {"no": False, "yes": True, "text": '{"a":1}'})
+
     def test_nothing(self) -> None:
         """An empty object is a frame with no records."""
         self.assertEqual(log_records(b"LOGS{}", NOW), ([], 0))

@@ -89,7 +89,7 @@ class LogTriggerTests(ObservabilityTestCase):
         self.assertEqual(self.bodies(), ["first", "seen", "seen"])
 
     def test_loop_without_trace(self) -> None:
-        """What a worker writes without a trace while it handles a record does not call it again; later on it does."""
+        """What a worker writes without a trace while it handles a record, or right after, does not call it again."""
         listener = self.listener()
         self.write("first")
         listener.call("engine::log::info", {"message": "meanwhile"})
@@ -97,8 +97,61 @@ class LogTriggerTests(ObservabilityTestCase):
         self.assertEqual(self.heard(listener), ["first", "of another worker"])
         for call in listener.received("invokefunction"):
             listener.answer(call)
+        listener.call("engine::log::info", {"message": "right after"})
+        self.assertEqual(self.heard(listener)[2:], [])
+        self.clock.advance(1)
         listener.call("engine::log::info", {"message": "later"})
         self.assertEqual(self.heard(listener)[2:], ["later"])
+
+    def test_loop_of_two(self) -> None:
+        """Nor do two handlers that log call each other for ever, in the traces of their deliveries or without any."""
+        one = self.listener({"level": "error"})
+        other = connect(self.engine, "other")
+        other.register("also_on_log")
+        other.register_trigger("u", "log", "also_on_log", config={"level": "error"})
+        self.write("first", "error")
+        for worker in (one, other):
+            (call,) = worker.received("invokefunction")
+            worker.call("engine::log::error", {"message": "in the trace"}, traceparent=call["traceparent"])
+            worker.call("engine::log::error", {"message": "without"})
+        self.assertEqual((self.heard(one), self.heard(other)), (["first"], ["first"]))
+
+    def test_loop_through_telemetry(self) -> None:
+        """A record without a trace in telemetry may be of any worker that handles one."""
+        listener = self.listener()
+        self.write("first")
+        frame = b'LOGS{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"stringValue":"%b"}}]}]}]}'
+        self.engine.telemetry_received(frame % b"meanwhile")
+        listener.connection.received(frame % b"of the worker", True)
+        self.assertEqual(self.heard(listener), ["first"])
+        self.worker.connection.received(frame % b"of another worker", True)
+        self.assertEqual(self.heard(listener), ["first", "of another worker"])
+        for call in listener.received("invokefunction"):
+            listener.answer(call)
+        self.clock.advance(1)
+        self.engine.telemetry_received(frame % b"later")
+        self.assertEqual(self.heard(listener)[2:], ["later"])
+
+    def test_too_many(self) -> None:
+        """A connection has so many of them and no more: each multiplies every record."""
+        for number in range(101):
+            self.worker.register_trigger(str(number), "log", "f")
+        (refusal,) = self.worker.received("triggerregistrationresult")
+        self.assertEqual((refusal["id"], "100 triggers" in refusal["error"]["message"]), ("100", True))
+
+    def test_replaced(self) -> None:
+        """A trigger that is registered again counts once, and has its new level."""
+        for _ in range(150):
+            listener = self.listener({"level": "error"})
+        self.write("m")
+        self.assertEqual(self.heard(listener), [])
+
+    def test_many_failures(self) -> None:
+        """Deliveries that fail do not fill the log, however many do."""
+        self.worker.register_trigger("t", "log", "nobody")
+        for _ in range(50):
+            self.write("m")
+        self.assertEqual(self.ask("engine::logs::list", {"severity_min": 13})["total"], 1)
 
     def test_failing_handler(self) -> None:
         """A handler that fails is a line in the log, which is not delivered: it would fail again."""
