@@ -20,17 +20,24 @@ import attrs
 from bench.calls import connected_worker, plain_echo, routed_calls
 from bench.channels import MESSAGE_BYTES, channel_messages
 from bench.engine import Engine, EngineSource
+from bench.frames import HOST
 from bench.http_load import http_requests
 from bench.idle import idle_workers
 from bench.ledger import Round
 from bench.processes import Process, free_port, running
 from bench.report import Aim, Figure, Row, Section
+from bench.streams import downloads as whole_responses
+from bench.streams import streamed_pieces
 from bench.worker import READY, http_trigger, route
+from tests.sdk.bulk import on_bulk
+from tests.sdk.environments import NEWEST
 
 IN_FLIGHT = 256
 IN_FLIGHT_OF_ANSWERS = (8, 64, 512, 4096)
 CONNECTIONS = (1, 8, 32, 128)
 IN_FLIGHT_OF_CHANNELS = 32
+EVENT_STREAMS = 32
+DOWNLOAD_BYTES = 50 * 10**6
 COMPARED_CONNECTIONS = 32
 ROUTES = 1000
 WARM_SECONDS = 0.3
@@ -130,19 +137,39 @@ def channels(plan: Plan, load: Executor, engines: EngineSource) -> Section:
         others = _side("Autobahn echo", load, plain_echo, echo_port, IN_FLIGHT, (echo.pid,))
         found, echoed = _alternate(section, plan, ours, others)
     section.rows += [Row.of(ours.name, found), Row.of(others.name, echoed)]
-    pairs = [(our, other) for our, other in zip(found, echoed, strict=True) if our.answered and other.answered]
-    if pairs:
-        kilobytes = MESSAGE_BYTES / 1000
-        rates = [our.per_second * kilobytes / 1000 for our, _ in pairs]
-        costs = [our.cpu_us() / kilobytes for our, _ in pairs]
-        by_rate = [our.per_second * kilobytes / other.per_second for our, other in pairs]
-        by_cpu = [kilobytes * other.cpu_us() / our.cpu_us() for our, other in pairs]
-        section.figures += [
-            Figure.of("rate", rates, " MB/s"),
-            Figure.of("CPU of the engine", costs, " ms per MB"),
-            Figure.of("rate, engine / Autobahn echo", by_rate, " kB per frame", Aim("≥", 13.0)),
-            Figure.of("bytes for the CPU time of an echoed frame", by_cpu, " kB"),
-        ]
+    _compare_bytes(section, "engine", MESSAGE_BYTES, found, echoed)
+    return section
+
+
+def downloads(plan: Plan, load: Executor, engines: EngineSource) -> Section:
+    """Bytes of a streamed HTTP response in the time in which a plain Autobahn echo returns one small frame."""
+    section = Section(f"Download worker → channel → engine → HTTP, pieces of {MESSAGE_BYTES // 1024} KiB")
+    with engines() as engine, _yardstick("echo") as (echo, echo_port):
+        others = _side("Autobahn echo", load, plain_echo, echo_port, IN_FLIGHT, (echo.pid,))
+        target = engine.worker_port, engine.http_port, "large", 1, IN_FLIGHT_OF_CHANNELS, (engine.pid,)
+        raw = _side("raw worker", load, streamed_pieces, *target)
+        found, echoed = _alternate(section, plan, raw, others)
+        section.rows += [Row.of(raw.name, found), Row.of(others.name, echoed)]
+        _compare_bytes(section, raw.name, MESSAGE_BYTES, found, echoed)
+        with _sdk_worker(engine) as (name, worker):
+            path = f"bulk/download?bytes={DOWNLOAD_BYTES}"
+            whole = _side(name, load, whole_responses, engine.http_port, path, DOWNLOAD_BYTES, (engine.pid, worker.pid))
+            found, echoed = _alternate(section, plan, whole, others)
+        section.rows.append(Row.of(f"{name}, each {DOWNLOAD_BYTES // 10**6} MB", found))
+        _compare_bytes(section, name, DOWNLOAD_BYTES, found, echoed)
+        busy = [each.busy(1) for each in found]
+        section.figures.append(Figure.of(f"share of the time that {name} was on a CPU", busy))
+    return section
+
+
+def events(plan: Plan, load: Executor, engines: EngineSource) -> Section:
+    """Small events of streamed responses, each flushed alone, against a plain Autobahn echo with as many in flight."""
+    section = Section(f"Events worker → channel → engine → HTTP, {EVENT_STREAMS} responses, one in flight in each")
+    with engines() as engine, _yardstick("echo") as (echo, echo_port):
+        target = engine.worker_port, engine.http_port, "events", EVENT_STREAMS, 1, (engine.pid,)
+        ours = _side("engine", load, streamed_pieces, *target)
+        others = _side("Autobahn echo", load, plain_echo, echo_port, EVENT_STREAMS, (echo.pid,))
+        _compare(section, plan, ours, others, None)
     return section
 
 
@@ -171,7 +198,8 @@ def startup(plan: Plan, load: Executor, engines: EngineSource) -> Section:
 
 
 BENCHMARKS: dict[str, Benchmark] = {
-    each.__name__: each for each in (calls, latency, answers, http, routes, channels, memory, startup)
+    each.__name__: each
+    for each in (calls, latency, answers, http, routes, channels, downloads, events, memory, startup)
 }
 NEED_A_FRESH_ENGINE = ("memory", "startup")
 
@@ -183,6 +211,24 @@ def _compare_with_echo(
         ours = _side("engine", load, routed_calls, engine.worker_port, in_flight, (engine.pid, worker.pid))
         others = _side("Autobahn echo", load, plain_echo, echo_port, in_flight, (echo.pid,))
         _compare(section, plan, ours, others, aim)
+
+
+def _compare_bytes(section: Section, name: str, size: int, found: list[Round], echoed: list[Round]) -> None:
+    """Note how many bytes went through in the time, and for the CPU time, in which one small frame is echoed."""
+    pairs = [(our, other) for our, other in zip(found, echoed, strict=True) if our.answered and other.answered]
+    if not pairs:
+        return
+    kilobytes = size / 1000
+    rates = [our.per_second * kilobytes / 1000 for our, _ in pairs]
+    costs = [our.cpu_us() / kilobytes for our, _ in pairs]
+    by_rate = [our.per_second * kilobytes / other.per_second for our, other in pairs]
+    by_cpu = [kilobytes * other.cpu_us() / our.cpu_us() for our, other in pairs]
+    section.figures += [
+        Figure.of(f"rate, {name}", rates, " MB/s"),
+        Figure.of(f"CPU of the engine, {name}", costs, " ms per MB"),
+        Figure.of(f"rate, {name} / Autobahn echo", by_rate, " kB per frame", Aim("≥", 13.0)),
+        Figure.of(f"bytes for the CPU time of an echoed frame, {name}", by_cpu, " kB"),
+    ]
 
 
 def _side(name: str, load: Executor, function: Callable[..., Round], *target: object) -> Side:
@@ -221,6 +267,19 @@ def _worker(engine: Engine) -> Iterator[Process]:
         with running("bench worker", command, Path(directory)) as process:
             process.wait_for_line(READY)
             yield process
+
+
+@contextlib.contextmanager
+def _sdk_worker(engine: Engine) -> Iterator[tuple[str, Process]]:
+    """Run a worker on a published Python SDK, which is installed if it is not, until the block ends."""
+    sdk = on_bulk(NEWEST[0])
+    sdk.make()
+    with tempfile.TemporaryDirectory(prefix="iii-bench-") as directory:
+        command = [*sdk.worker(), f"ws://{HOST}:{engine.worker_port}", "bulk"]
+        with running(sdk.name, command, Path(directory)) as process:
+            path = "bulk/download?bytes=8"
+            _until(lambda: whole_responses(engine.http_port, path, 8, (), 5.0, 1).answered == 1, time.sleep)
+            yield sdk.name, process
 
 
 @contextlib.contextmanager

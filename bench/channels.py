@@ -29,6 +29,11 @@ def message_frame(message: bytes) -> bytes:
     return _HEAD + frame(message)[-ID_LENGTH:] + _MASKED_REST
 
 
+def right_message(message: bytes) -> bool:
+    """Whether what follows the id of a message is as it was sent."""
+    return message[ID_LENGTH:] == _REST
+
+
 def channel_messages(port: int, in_flight: int, watched: tuple[int, ...], seconds: float, limit: int) -> Round:
     """Write messages to a channel of the engine and read them at its other end."""
     ledger = Ledger(watched, seconds, limit)
@@ -54,7 +59,7 @@ def _pass(writer: WebSocket, reader: WebSocket, in_flight: int, ledger: Ledger) 
             writer.flush()
         received = reader.receive(0) if readable else []
         for payload in received:
-            ledger.answer(payload[:ID_LENGTH], right=payload[ID_LENGTH:] == _REST)
+            ledger.answer(payload[:ID_LENGTH], right=right_message(payload))
         room = len(received)
 
 
@@ -72,10 +77,11 @@ def _channel(port: int) -> tuple[WebSocket, WebSocket]:
         while answers := maker.receive(PATIENCE_SECONDS):
             for answer in map(json.loads, answers):
                 if answer.get("invocation_id") == call:
-                    writer, reader = (_target(answer["result"][end]) for end in ("writer", "reader"))
+                    writer, reader = (target(answer["result"][end]) for end in ("writer", "reader"))
                     return WebSocket(port, writer), WebSocket(port, reader, READ_BYTES)
     raise ConnectionEnded("no channel was made")
 
 
-def _target(ref: dict[str, str]) -> str:
+def target(ref: dict[str, str]) -> str:
+    """Return where the end of a channel is connected to."""
     return f"/ws/channels/{ref['channel_id']}?key={ref['access_key']}&dir={ref['direction']}"
