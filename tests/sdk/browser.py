@@ -24,11 +24,13 @@ FLAGS = (
 
 
 class Pages(Factory):
-    """A web server that answers every request with the page."""
+    """A web server that answers every request with one page."""
 
     noisy = False
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, page: bytes | None = None) -> None:
+        """@param page: Its HTML, if it is not the worker's."""
+        self._page = PAGE.read_bytes() if page is None else page
         self._listening = reactor.listenTCP(0, self, interface=HOST)
         self._connections: set[PageRequest] = set()
 
@@ -36,7 +38,7 @@ class Pages(Factory):
         return f"http://{host}:{self._listening.getHost().port}"
 
     def buildProtocol(self, address: object) -> Protocol:
-        return PageRequest(self._connections)
+        return PageRequest(self._page, self._connections)
 
     async def remove(self) -> None:
         for connection in self._connections:  # browsers open some without a request
@@ -45,8 +47,8 @@ class Pages(Factory):
 
 
 class PageRequest(Protocol):
-    def __init__(self, connections: set[PageRequest]) -> None:
-        self._connections, self._received = connections, b""
+    def __init__(self, page: bytes, connections: set[PageRequest]) -> None:
+        self._page, self._connections, self._received = page, connections, b""
 
     def connectionMade(self) -> None:
         self._connections.add(self)
@@ -54,7 +56,7 @@ class PageRequest(Protocol):
     def dataReceived(self, data: bytes) -> None:
         self._received += data
         if b"\r\n\r\n" in self._received:
-            page = PAGE.read_bytes()
+            page = self._page
             head = f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {len(page)}\r\nConnection: close"
             self.transport.write(head.encode() + b"\r\n\r\n" + page)
             self.transport.loseConnection()

@@ -39,6 +39,7 @@ class Bulk:
                 "api_path": f"{self.name}/{handler.__name__}",
                 "http_method": method,
                 "max_body_bytes": MOST_BYTES,
+                "timeout_ms": 30_000,  # longer than the engine waits for a worker to return
             }
             trigger = {"type": "http", "function_id": f"{self.name}::{handler.__name__}", "config": config}
             self.iii.register_trigger(trigger)
