@@ -86,7 +86,7 @@ class HttpConnection(Protocol):
         if body is None:
             self._current, self._body_bytes = exchange, 0
         exchange.begin(body)
-        if len(self._exchanges) >= self._site.limits.http_pipelined:
+        if len(self._exchanges) >= self._site.limits.http_pipelined or self._outbox.full:
             self._reader.held = True
             self.throttle()
 
@@ -171,7 +171,6 @@ class HttpConnection(Protocol):
                 self._release(exchanges[0])
         self._active = self._site.now
         if self._reader.held:
-            self._reader.held = False
             self._go_on()
 
     def _release(self, exchange: Exchange) -> None:
@@ -184,6 +183,10 @@ class HttpConnection(Protocol):
         exchange.drained()
 
     def _go_on(self) -> None:
+        """Take up what was read and held, if there is room for it: one read may bring thousands of requests."""
+        if self._outbox.full or len(self._exchanges) >= self._site.limits.http_pipelined:
+            return
+        self._reader.held = False
         try:
             self._reader.resume()
         except RequestRefused as refusal:
@@ -222,6 +225,8 @@ class HttpConnection(Protocol):
         self.throttle()
         if self._exchanges:
             self._exchanges[0].drained()
+        if self._reader.held:
+            self._go_on()
 
     def check(self, now: float) -> None:
         """End what takes too long; to be called about once a second."""
@@ -240,7 +245,7 @@ class HttpConnection(Protocol):
                 self._head_number, self._head_since = reader.started, now
             elif now - self._head_since > HEAD_TIMEOUT:
                 self._refuse(408)
-        elif not self._exchanges and now - self._active > IDLE_TIMEOUT:
+        elif not self._exchanges and not self._outbox.full and now - self._active > IDLE_TIMEOUT:
             self.close()
 
     @property

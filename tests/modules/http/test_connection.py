@@ -149,6 +149,22 @@ class PipeliningTests(ConnectionTestCase):
         self.client.send(b"GET /none HTTP/1.1\r\n\r\n" * 3000)
         self.assertEqual(self.client.raw.count(b"HTTP/1.1 404"), 3000)
 
+    def test_client_does_not_read(self) -> None:
+        """Of the requests that one read has brought, no more are taken up while answers wait for the client."""
+        server = Server(outbox_bytes=5000, http_pipelined=4)
+        server.route("GET", "a")
+        server.engine.at_once = lambda call: call.returns({"body": "x" * 1000})
+        client = server.connect()
+        client.transport.takes = False
+        client.send(GET * 500)
+        taken_up = len(server.engine.calls)
+        self.assertLess(taken_up, 100)  # also the transport keeps 64 KiB
+        client.transport.takes = True
+        client.transport.take(10**6)
+        answers = client.responses(*["GET"] * 500)
+        self.assertEqual({answer.status for answer in answers}, {200})
+        self.assertEqual((len(answers), len(server.engine.calls)), (500, 500))
+
     def test_held_answers_are_bounded(self) -> None:
         """Answers that wait behind another one count; above the hard limit the connection is cut."""
         server = Server(outbox_bytes=1000, outbox_hard_bytes=100_000)
