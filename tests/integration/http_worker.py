@@ -10,7 +10,10 @@ from typing import Any
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from zope.interface import implementer
 
 from tests.integration.engine import HOST
 from tests.sdk.client import Client
@@ -19,7 +22,11 @@ Handler = Callable[[Any], Awaitable[Any]]
 
 
 class HttpWorker(Client):
-    """Serves routes with coroutine functions that take the request object."""
+    """
+    Serves routes with coroutine functions that take the request object.
+
+    @ivar channels: The ends that they have opened.
+    """
 
     log = Logger()
     reactor: Any
@@ -28,7 +35,7 @@ class HttpWorker(Client):
     def __init__(self) -> None:
         super().__init__()
         self._handlers: dict[str, Handler] = {}
-        self._channels: list[ChannelSocket] = []
+        self.channels: list[ChannelSocket] = []
 
     async def serve(self, routes: dict[str, Handler], **config: Any) -> None:
         """
@@ -80,33 +87,63 @@ class HttpWorker(Client):
         factory.protocol = ChannelSocket
         factory.setProtocolOptions(openHandshakeTimeout=0, closeHandshakeTimeout=0)
         channel: ChannelSocket = await TCP4ClientEndpoint(self.reactor, HOST, self.port).connect(factory)
-        self._channels.append(channel)
+        self.channels.append(channel)
         await channel.opened
         return channel
 
     async def close(self) -> None:
-        for channel in self._channels:
+        for channel in self.channels:
             await channel.abort()
         await super().close()
 
 
+@implementer(IPushProducer)
 class ChannelSocket(WebSocketClientProtocol):
-    """One end of a channel."""
+    """
+    One end of a channel.
+
+    @ivar waits: What was written has not been taken: L{taken} will tell when it has.
+    """
 
     def __init__(self) -> None:
         super().__init__()
+        self.waits = False
+        self._taken: Deferred[None] = Deferred()
         self.opened: Deferred[None] = Deferred()
         self._closed: Deferred[None] = Deferred()
         self._received: list[bytes] = []
 
     def onOpen(self) -> None:
+        self.transport.registerProducer(self, True)
         self.opened.callback(None)
+
+    def pauseProducing(self) -> None:
+        self.waits = True
+
+    def resumeProducing(self) -> None:
+        self.waits = False
+        taken, self._taken = self._taken, Deferred()
+        taken.callback(None)
+
+    def stopProducing(self) -> None:
+        """The connection is gone, which L{onClose} tells, too."""
+
+    @property
+    def still_open(self) -> bool:
+        return not self._closed.called
+
+    async def taken(self) -> None:
+        """Wait until more can be written, or until it is closed; in any case for a turn."""
+        await deferLater(self.factory.reactor, 0)
+        if self.waits and self.still_open:
+            await self._taken
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         self._received.append(payload)
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         self._closed.callback(None)
+        self.resumeProducing()
 
     async def read(self) -> bytes:
         """Return all that is written, when it is complete."""
