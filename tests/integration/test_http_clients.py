@@ -152,6 +152,13 @@ class CurlTests(ClientCase):
     def url(self, path: str) -> str:
         return f"{self.engine.http_url}/{path}"
 
+    async def test_request_object(self) -> None:
+        """A handler gets what the contract names and what we add, and no mark of a calling worker."""
+        await self.curl(self.url("file?a=b"))
+        (request,) = self.requests
+        contract = {"query_params", "path_params", "headers", "path", "method", "body", "trigger"}
+        self.assertEqual(set(request), contract | {"request_body", "response", "decoded_path_params"})
+
     async def test_keep_alive(self) -> None:
         """Several requests go over one connection, also behind one whose response was streamed."""
         urls = (self.url("shown?n=1"), self.url("file"), self.url("shown?n=2"))

@@ -756,3 +756,42 @@ class TellingTests(ExchangeTestCase):
         (line,) = self.lines(events)
         self.assertTrue(line.endswith(")\n    Traceback:\n    '  File \\x1b[2J'\n    Boom"), line)
         self.assertNotIn(b"Traceback", self.client.raw)
+
+
+class ChangesTests(ExchangeTestCase):
+    """Routes that come and go never disturb requests in progress (spec/http.md, A3.2)."""
+
+    def test_route_goes(self) -> None:
+        """A request whose route has gone is read to its end and answered; the next one finds no route."""
+        route = self.server.route("POST", "up")
+        self.client.send(b"POST /up HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\nab")
+        call, reader = self.server.call, self.server.end_of("request_body")
+        self.server.triggers.unregister(route)
+        self.client.send(b"cdPOST /up HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")
+        self.assertEqual((b"".join(reader.received), reader.finished), (b"abcd", True))  # type: ignore[arg-type]
+        call.returns({"body": 1})
+        answers = self.client.responses("POST", "POST")
+        self.assertEqual([answer.status for answer in answers], [200, 404])
+
+    def test_route_replaced(self) -> None:
+        """One that was taken over meanwhile is answered by the function that was called."""
+        self.server.route("GET", "a", "old")
+        self.client.request("GET", "/a")
+        old = self.server.call
+        self.server.route("GET", "a", "new")
+        self.client.request("GET", "/a")
+        self.assertEqual([call.function_id for call in self.server.engine.calls], ["old", "new"])
+        self.server.call.returns({"body": "new"})
+        old.returns({"body": "old"})
+        self.assertEqual([answer.json for answer in self.client.responses("GET", "GET")], ["old", "new"])
+
+    def test_route_goes_in_a_stream(self) -> None:
+        """A streamed response goes on, too."""
+        route = self.server.route("GET", "a")
+        self.client.request("GET", "/a")
+        writer = self.server.end_of("response")
+        writer.binary(b"one")
+        self.server.triggers.unregister(route)
+        writer.binary(b"two")
+        writer.close()
+        self.assertEqual(self.client.response().body, b"onetwo")

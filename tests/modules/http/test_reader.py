@@ -575,7 +575,8 @@ def read_with_h11(data: bytes) -> list[tuple[str, bytes]]:
                 return found
             if isinstance(event, h11.Request):
                 method = event.method.decode()
-                options = [value.lower() for name, value in event.headers if name == b"connection"]
+                values = b",".join(value.lower() for name, value in event.headers if name == b"connection")
+                options = [option.strip() for option in values.split(b",")]
                 keep_alive = b"close" not in options
                 if event.http_version == b"1.0":
                     keep_alive = keep_alive and b"keep-alive" in options
