@@ -165,6 +165,22 @@ class PipeliningTests(ConnectionTestCase):
         self.assertEqual({answer.status for answer in answers}, {200})
         self.assertEqual((len(answers), len(server.engine.calls)), (500, 500))
 
+    def test_reads_slowly_what_it_asked_for(self) -> None:
+        """A client that takes little at a time is not idle, although all that was taken up is answered."""
+        server = Server(outbox_bytes=5000, http_pipelined=4)
+        server.route("GET", "a")
+        server.engine.at_once = lambda call: call.returns({"body": "x" * 1000})
+        client = server.connect()
+        client.transport.takes = False
+        client.send(GET * 500)
+        for _ in range(4):
+            server.wait(int(WRITE_TIMEOUT) - 10)
+            client.transport.take(1000)
+        self.assertIsNone(client.transport.ended)
+        client.transport.takes = True
+        client.transport.take(10**6)
+        self.assertEqual(len(client.responses(*["GET"] * 500)), 500)
+
     def test_held_answers_are_bounded(self) -> None:
         """Answers that wait behind another one count; above the hard limit the connection is cut."""
         server = Server(outbox_bytes=1000, outbox_hard_bytes=100_000)
