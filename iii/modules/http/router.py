@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import attrs
@@ -70,9 +71,15 @@ def parse(path: str) -> Pattern:
         if not names[-1]:
             raise TriggerRefused(f"api_path '{path}': the parameter '{text}' has no name")
         if catches_all:
-            return Pattern(tuple(segments), tuple(names), True)
+            return Pattern(tuple(segments), _shared(tuple(names)), True)
         segments.append(None)
-    return Pattern(tuple(segments), tuple(names), False)
+    return Pattern(tuple(segments), _shared(tuple(names)), False)
+
+
+@lru_cache(1000)
+def _shared(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The same tuple for equal ones: what many routes share stays in the processor's cache."""
+    return names
 
 
 @attrs.frozen(eq=False)
