@@ -7,7 +7,7 @@ Each check is a function; what it answers lets the request go on, or is the answ
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 import msgspec
@@ -15,14 +15,33 @@ from msgspec import Raw
 from twisted.logger import Logger
 
 from iii.core.engine import Engine
-from iii.core.invocations import Call
+from iii.core.errors import CallTimedOut
+from iii.core.invocations import Call, Completion, EngineErrorBody
 from iii.core.shown import shown
 from iii.modules.http.request import Request, condition_object, middleware_object
-from iii.modules.http.response import Answer, error_answer, read_response_of_middleware
+from iii.modules.http.response import Answer, defect, error_answer, error_response, read_response_of_middleware
 from iii.modules.http.router import Route
 from iii.wire.messages import ABSENT, DEFAULT_NAMESPACE, ErrorBody
 
+if TYPE_CHECKING:
+    from iii.modules.http.site import Site
+
 log = Logger()
+
+
+@attrs.frozen
+class Subject:
+    """
+    A request about which functions are asked.
+
+    @ivar values: Of the route's parameters.
+    @ivar body: As JSON.
+    """
+
+    route: Route
+    values: Sequence[str]
+    request: Request
+    body: bytes
 
 
 class Check(Protocol):
@@ -39,7 +58,7 @@ class Check(Protocol):
     def namespace(self, route: Route, engine: Engine) -> str:
         """Return where the function is."""
 
-    def question(self, route: Route, values: Sequence[str], request: Request, body: bytes) -> Raw:
+    def question(self, subject: Subject) -> Raw:
         """Return what the function is called with."""
 
     def verdict(self, route: Route, result: Raw, overridden: frozenset[str]) -> Answer | None:
@@ -47,17 +66,14 @@ class Check(Protocol):
 
 
 class Asker(Protocol):
-    """The request about which functions are asked."""
+    """Who wants to know whether a request may go on."""
 
     @property
     def answered(self) -> bool:
-        """It has its answer; nobody need be asked any more."""
+        """The request has its answer; nobody need be asked any more."""
 
-    def ask(self, inquiry: Inquiry, check: Check, body: bytes) -> None:
-        """Call the function of a check; L{Inquiry.answered} is to hear of its outcome."""
-
-    def judge(self, check: Check, result: Raw, error: ErrorBody | None) -> Answer | None:
-        """Return what a check has made the answer to the request, or C{None}.  Never raises."""
+    def invoke(self, function_id: str, data: Raw, metadata: Raw, complete: Completion, namespace: str) -> None:
+        """Call a function."""
 
     def answer(self, answer: Answer) -> None:
         """Answer the request."""
@@ -72,31 +88,42 @@ class Inquiry:
 
     asked: Check | None = None
 
-    def __init__(self, asker: Asker, checks: Sequence[Check], body: bytes, then: Callable[[], None]) -> None:
-        """
-        @param body: The request's, as JSON.
-        @param then: What to do when all let it go on.
-        """
-        self._asker, self._checks, self._body, self._then = asker, iter(checks), body, then
+    def __init__(
+        self, asker: Asker, site: Site, subject: Subject, checks: Sequence[Check], then: Callable[[], None]
+    ) -> None:
+        """@param then: What to do when all let it go on."""
+        self._asker, self._site, self._subject, self._checks, self._then = asker, site, subject, iter(checks), then
 
     def go_on(self) -> None:
         """Ask the next one."""
-        self.asked = next(self._checks, None)
-        if self.asked is None:
+        check = self.asked = next(self._checks, None)
+        if check is None:
             self._then()
-        else:
-            self._asker.ask(self, self.asked, self._body)
+            return
+        namespace = check.namespace(self._subject.route, self._site.engine)
+        self._asker.invoke(check.function_id, check.question(self._subject), ABSENT, self._answered, namespace)
 
-    def answered(self, call: Call, result: Raw, error: ErrorBody | None) -> None:
-        """The function has ended."""
+    def _answered(self, call: Call, result: Raw, error: ErrorBody | None) -> None:
         if self._asker.answered:
             return
-        assert self.asked is not None
-        answer = self._asker.judge(self.asked, result, error)
+        answer = self._judge(result, error)
         if answer is None:
             self.go_on()
         else:
             self._asker.answer(answer)
+
+    def _judge(self, result: Raw, error: ErrorBody | None) -> Answer | None:
+        """Return what the check has made the answer to the request, or C{None}."""
+        check, route = self.asked, self._subject.route
+        assert check is not None
+        try:
+            if error is None:
+                return check.verdict(route, result, self._site.heads.overridden(self._subject.request))
+            if isinstance(error, EngineErrorBody) and error.code == CallTimedOut.code:
+                return check.timed_out
+            return error_response(route, error)
+        except Exception:  # it must not reach the worker's connection, which has called
+            return defect(route)
 
 
 class _Said(msgspec.Struct, gc=False):
@@ -125,9 +152,9 @@ class Middleware:
             return DEFAULT_NAMESPACE
         return route.namespace
 
-    def question(self, route: Route, values: Sequence[str], request: Request, body: bytes) -> Raw:
+    def question(self, subject: Subject) -> Raw:
         """The request without its body."""
-        return middleware_object(route, values, request)
+        return middleware_object(subject.route, subject.values, subject.request)
 
     def verdict(self, route: Route, result: Raw, overridden: frozenset[str]) -> Answer | None:
         """Only C{respond} ends the request; what is neither that nor C{continue} is said in the log."""
@@ -160,9 +187,9 @@ class Condition:
         """The route's."""
         return route.namespace
 
-    def question(self, route: Route, values: Sequence[str], request: Request, body: bytes) -> Raw:
+    def question(self, subject: Subject) -> Raw:
         """What the handler would get, without its channels."""
-        return condition_object(route, values, request, body)
+        return condition_object(subject.route, subject.values, subject.request, subject.body)
 
     def verdict(self, route: Route, result: Raw, overridden: frozenset[str]) -> Answer | None:
         """Only C{false} ends the request."""

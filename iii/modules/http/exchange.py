@@ -13,24 +13,24 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from msgspec import Raw
-from twisted.logger import Logger
 from zope.interface import implementer
 
 from iii.core.channels import Channel
 from iii.core.errors import CallTimedOut, EngineStopping, ResponseBrokenOff, TooManyChannels, WorkerOverloaded
-from iii.core.invocations import Call, Completion, EngineErrorBody
-from iii.core.shown import ACCESS_KEY, shown
+from iii.core.invocations import Call, Completion, EngineErrorBody, error_body
 from iii.core.tracing import passed_on
 from iii.interfaces import IChannelSocket
-from iii.modules.http.checks import Check, Inquiry
+from iii.modules.http.access_log import log_access
+from iii.modules.http.checks import Check, Inquiry, Subject
 from iii.modules.http.heads import CONTINUE
 from iii.modules.http.request import Request, json_or_null, request_object
 from iii.modules.http.response import (
     TOO_LARGE,
     Answer,
+    defect,
     empty_answer,
+    error_response,
     failure,
-    logged_failure,
     read_result,
     timed_out,
     without_route,
@@ -63,8 +63,6 @@ class Exchange:
     @ivar deadline: When L{overdue} is to be called, on the site's clock.
     @ivar held: What the connection keeps of the answer until those before it are complete.
     """
-
-    log = Logger()
 
     # What is not set yet is shared by all: setting it for each request would take as long as routing it.
     answered = complete = False
@@ -133,7 +131,7 @@ class Exchange:
         if body is None:
             self._early, self._pieces = True, []
             self._connection.throttle()
-        self._enter(self._ask(site.middleware, b"null", self._let_in))
+        self._inquire(site.middleware, b"null", self._let_in)
 
     def _let_in(self) -> None:
         """All that is asked before every handler lets it go on, at once: only while its body comes others go first."""
@@ -206,36 +204,11 @@ class Exchange:
         assert then is not None
         then()
 
-    def _ask(self, checks: Sequence[Check], body: bytes, then: Callable[[], None]) -> Callable[[], None]:
-        """Return what asks whether the request may go on, and does C{then} if all let it."""
-        inquiry = Inquiry(self, checks, body, then)
-
-        def ask() -> None:
-            self._inquiry = inquiry
-            inquiry.go_on()
-
-        return ask
-
-    def ask(self, inquiry: Inquiry, check: Check, body: bytes) -> None:
-        """Call the function of a check."""
-        route, engine = self._route, self._site.engine
-        question = check.question(route, self._values, self.request, body)
-        self._invoke(check.function_id, question, ABSENT, inquiry.answered, check.namespace(route, engine))
-
-    def judge(self, check: Check, result: Raw, error: ErrorBody | None) -> Answer | None:
-        """Return what a check has made the answer to the request, or C{None}.  Never raises."""
-        self._call = None
-        try:
-            if error is None:
-                return check.verdict(self._route, result, self._site.heads.overridden(self.request))
-            if isinstance(error, EngineErrorBody) and error.code == CallTimedOut.code:
-                return check.timed_out
-            return self._failure(error)
-        except Exception:  # a defect; it must not reach the worker's connection
-            self.log.failure(
-                "the check {function} of {route} failed", function=check.function_id, route=self._route.label
-            )
-            return logged_failure(self._route, "INTERNAL_ERROR", "internal server error")
+    def _inquire(self, checks: Sequence[Check], body: bytes, then: Callable[[], None]) -> None:
+        """Ask whether the request may go on, when it is its turn, and do C{then} if all let it."""
+        subject = Subject(self._route, self._values, self.request, body)
+        self._inquiry = Inquiry(self, self._site, subject, checks, then)
+        self._enter(self._inquiry.go_on)
 
     def _offer(self, body: bytes) -> None:
         """
@@ -258,15 +231,16 @@ class Exchange:
             self._in_gate = True
             self._handle()
         else:
-            self._enter(self._ask(route.checks, body, self._handle))
+            self._inquire(route.checks, body, self._handle)
 
     def _handle(self) -> None:
         """Call the function."""
-        self._inquiry = None
         data, self._data = self._data, ABSENT
-        self._invoke(self._route.function_id, data, self._route.metadata, self._called, self._route.namespace)
+        route = self._route
+        self.invoke(route.function_id, data, route.metadata, self._called, route.namespace)
 
-    def _invoke(self, function_id: str, data: Raw, metadata: Raw, complete: Completion, namespace: str) -> None:
+    def invoke(self, function_id: str, data: Raw, metadata: Raw, complete: Completion, namespace: str) -> None:
+        """Call a function for this request."""
         headers = self.request.headers.values
         traceparent, baggage = headers.get("traceparent"), headers.get("baggage")
         if traceparent or baggage:
@@ -303,7 +277,7 @@ class Exchange:
             return
         try:
             if error is not None:
-                self.answer(self._failure(error))
+                self.answer(error_response(self._route, error))
             elif not is_null(result):
                 self.answer(read_result(result, self._site.heads.overridden(self.request)))
             elif self._replies is None:
@@ -311,9 +285,8 @@ class Exchange:
                 self.deadline = min(self._due, self._site.engine.clock.seconds() + PATIENCE)
             elif self._replies.broken:
                 self.answer(self._broken_off())
-        except Exception:  # a defect; it must not reach the worker's connection, which has called
-            self.log.failure("answering {route} failed", route=self._route.label)
-            self.answer(logged_failure(self._route, "INTERNAL_ERROR", "internal server error"))
+        except Exception:  # it must not reach the worker's connection, which has called
+            self.answer(defect(self._route))
 
     def _failed_while_writing(self, error: ErrorBody) -> None:
         """
@@ -321,16 +294,11 @@ class Exchange:
         connection then.  That a call takes long is no failure of a stream.
         """
         if not (isinstance(error, EngineErrorBody) and error.code == CallTimedOut.code):
-            logged_failure(self._route, error.code, error.message, error.stacktrace)
+            error_response(self._route, error)  # for the log
             self.deadline = self._site.engine.clock.seconds() + PATIENCE
 
     def _broken_off(self) -> Answer:
-        return self._failure(EngineErrorBody(ResponseBrokenOff.code, str(ResponseBrokenOff())))
-
-    def _failure(self, error: ErrorBody) -> Answer:
-        if isinstance(error, EngineErrorBody):
-            return failure(self._route, error.code, error.message)
-        return logged_failure(self._route, error.code, error.message, error.stacktrace)
+        return error_response(self._route, error_body(ResponseBrokenOff()))
 
     # What the channel of the response asks for.
 
@@ -500,19 +468,8 @@ class Exchange:
         return self._route.timeout or self._site.timeout
 
     def _log_access(self, ending: str = "") -> None:
-        """One line for a request; of its target not the query, which may be secret."""
-        request = self.request
-        self.log.debug(
-            "{peer} {method} {path} {status} {ms:.1f} ms, route {route}{ending}",
-            peer=self._connection.peer,
-            method=shown(request.method),
-            path=shown(request.path, 500),
-            status=self._status or "-",
-            ms=(self._site.engine.clock.seconds() - self._since) * 1000,
-            route=shown(self._route.label) if self._route.label else "none",
-            ending=f", {ending}" if ending else "",
-            **{ACCESS_KEY: True},
-        )
+        seconds = self._site.engine.clock.seconds() - self._since
+        log_access(self._connection.peer, self.request, self._route, self._status, seconds, ending)
 
     def _finish(self) -> None:
         self.complete = True

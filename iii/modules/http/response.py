@@ -24,9 +24,10 @@ from iii.core.errors import (
     TooManyChannels,
     WorkerOverloaded,
 )
+from iii.core.invocations import EngineErrorBody
 from iii.core.shown import shown, shown_lines
 from iii.modules.http.router import Endpoint, Route
-from iii.wire.messages import NULL, encode
+from iii.wire.messages import NULL, ErrorBody, encode
 
 log = Logger()
 
@@ -230,6 +231,19 @@ def failure(route: Route, code: str, message: str) -> Answer:
         text = f"Function {route.function_id} not found in namespace {route.namespace}"
         message = text if message.startswith(text) else message
     return logged_failure(route, code, message)
+
+
+def error_response(route: Route, error: ErrorBody) -> Answer:
+    """Turn the error of a call into an answer, whether the engine made it or the function."""
+    if isinstance(error, EngineErrorBody):
+        return failure(route, error.code, error.message)
+    return logged_failure(route, error.code, error.message, error.stacktrace)
+
+
+def defect(route: Route) -> Answer:
+    """Log the exception that is being handled, which is our fault, and answer."""
+    log.failure("answering {route} failed", route=route.label)
+    return logged_failure(route, "INTERNAL_ERROR", "internal server error")
 
 
 def logged_failure(route: Route, code: str, message: str, stacktrace: str | None = None) -> Answer:
