@@ -145,7 +145,8 @@ class DaemonTests(TestCase):
                 ended = run(engine.directory, "twistd", "iii", "-c", "config.yaml")
                 self.assertEqual(ended.returncode, 1, ended.stdout + ended.stderr)
                 self.assertIn(f"cannot listen on 127.0.0.1:{port}", ended.stderr)
-                self.assertFalse((engine.directory / "twistd.pid").exists())
+                pid_file = engine.directory / "twistd.pid"  # removed after the parent was told
+                wait_until(f"{pid_file} is gone", 10, lambda pid_file=pid_file: not pid_file.exists())
                 self.assertIn("Address already in use", (engine.directory / "twistd.log").read_text())
 
     async def test_wrong_file(self) -> None:

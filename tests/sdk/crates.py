@@ -66,4 +66,5 @@ def _obstacle() -> str | None:
     version = re.match(r"cargo (\d+)\.(\d+)", result.stdout)
     if version is not None and tuple(map(int, version.groups())) >= OLDEST_CARGO:
         return None
-    return f"needs cargo {'.'.join(map(str, OLDEST_CARGO))} or newer; `cargo --version` said: {result.stdout.strip()}"
+    said, _, _ = result.stdout.partition("\n")
+    return f"needs cargo {'.'.join(map(str, OLDEST_CARGO))} or newer; `cargo --version` said: {said}"
