@@ -12,7 +12,6 @@ import re
 import uuid
 from itertools import accumulate
 from json import loads
-from math import isinf
 from typing import Any
 
 import msgspec
@@ -221,9 +220,6 @@ _is_uuid = re.compile(
 ).fullmatch
 _no_signs = bytes(set(range(256)) - set(b'[]{}"'))
 _steps = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
-_zeros = bytes.maketrans(b"123456789E", b"000000000e")
-_strictly = msgspec.json.Decoder().decode
-_long_numbers = re.compile(rb"(?<![0-9.])[0-9]{309,}(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _invocation_id = re.compile(rb'"invocation_id"\s*:\s*"([0-9A-Fa-f{}-]{32,38})"')
 _type = re.compile(rb'"type"\s*:\s*"([a-z]{1,40})"')
 
@@ -278,27 +274,6 @@ def nested_deeper(json: bytes, limit: int) -> bool:
     if b'"' in signs:
         signs = b"".join(signs.split(b'"')[::2])
     return max(accumulate(memoryview(signs.translate(_steps)).cast("b")), default=0) > limit
-
-
-def beyond_double(json: bytes) -> bool:
-    """
-    Tell whether valid JSON has a number beyond a double's range, as C{1e400}: strict receivers lose a message over it.
-
-    Such a number has an exponent of three digits, or very many digits.  Only where something looks so, perhaps in a
-    text, all is read; msgspec then refuses such numbers, but no integers of less than 4301 digits.
-    """
-    digits = json.translate(_zeros, b"+")
-    many = len(json) >= 200 and b"0" * 200 in digits
-    if not many and b"e000" not in digits:
-        return False
-    try:
-        _strictly(json)
-    except msgspec.DecodeError:
-        return True
-    if not many:
-        return False
-    outside = b'""'.join(json.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
-    return any(isinf(float(number)) for number in _long_numbers.findall(outside))
 
 
 class _Envelope(msgspec.Struct):

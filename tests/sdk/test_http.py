@@ -75,7 +75,7 @@ class PlainHandlersContract(OneSdk):
 
     async def test_unreadable_json(self) -> None:
         """What not every SDK could read in a message is no JSON to any: its handler is called with null."""
-        for body in (b"[" * 126 + b"]" * 126, b"[1e400]", rb'["\ud800"]'):
+        for body in (b"[" * 126 + b"]" * 126, rb'["\ud800"]'):
             response = await self.request(
                 "POST", f"/{self.worker.name}/answer", data=body, headers={"content-type": "application/json"}
             )

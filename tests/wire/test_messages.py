@@ -21,7 +21,6 @@ from iii.wire.messages import (
     RegisterTrigger,
     Undecodable,
     Void,
-    beyond_double,
     canonical_uuid,
     decode,
     encode,
@@ -193,36 +192,6 @@ class NestedDeeperTests(SynchronousTestCase):
         # Padded, since what is shorter than its brackets would be is not looked at.
         text = json.dumps(value).encode() + b" " * 20
         self.assertEqual(nested_deeper(text, limit), depth(value) > limit)
-
-
-class BeyondDoubleTests(SynchronousTestCase):
-    def test_beyond(self) -> None:
-        """A number beyond a double's range is found wherever it is, however it is written."""
-        many = "9" * 400
-        decimals = ("1e400", "-1E+309", "1.8e0308", "17.9769313486231581e307", f"-{many}.5", f"{many[:250]}e99")
-        for number in (*decimals, many, "9" * 5000):
-            for text in (number, f"[{number}]", f'{{"e000":"\\"","a":[1,{number},2]}}'):
-                self.assertTrue(beyond_double(text.encode()), text)
-
-    def test_within(self) -> None:
-        """Large and small numbers within it, and what looks like a number in a text, are not."""
-        digits = "9" * 250
-        for text in (
-            "1.7976931348623157e308",
-            "1e-400",
-            digits,
-            f"0.{digits}{digits}",
-            f"{digits}{digits}e-300",
-            "12e0003",
-        ):
-            self.assertFalse(beyond_double(text.encode()), text)
-        for text in ("1e400", 'quoted " 1e400', "\\", "9" * 400, 'ends with \\" 1e400'):
-            self.assertFalse(beyond_double(json.dumps({text: [text, 1, text]}).encode()), text)
-
-    @given(values | st.floats(allow_nan=False, allow_infinity=False))
-    def test_any_value(self, value: object) -> None:
-        """No JSON value that Python writes has such a number."""
-        self.assertFalse(beyond_double(json.dumps(value).encode()))
 
 
 class PayloadTests(SynchronousTestCase):

@@ -22,7 +22,7 @@ from iii.core.tracing import passed_on
 from iii.interfaces import IChannelSocket
 from iii.modules.http.access_log import log_access
 from iii.modules.http.checks import Check, Inquiry, Subject
-from iii.modules.http.heads import CONTINUE
+from iii.modules.http.heads import CONTINUE, can_be_sent
 from iii.modules.http.request import Request, json_or_null, request_object
 from iii.modules.http.response import (
     TOO_LARGE,
@@ -106,6 +106,8 @@ class Exchange:
         headers = request.headers
         endpoint, values = site.router.find(request.path)
         route = endpoint.routes.get(request.method) if endpoint is not None else None
+        if route is not None:
+            self._route = route
         limit = site.json_limit if headers.is_json else site.body_limit
         if route is not None and route.max_body is not None:
             limit = min(route.max_body, site.limits.message_bytes) if headers.is_json else route.max_body
@@ -117,7 +119,7 @@ class Exchange:
         if route is None or request.method == "OPTIONS":
             self.answer(without_route(request.method, endpoint))
             return
-        self._route, self._values, self._body = route, values, body
+        self._values, self._body = values, body
         if site.engine.stopping:
             self.answer(failure(route, EngineStopping.code, str(EngineStopping())))
             return
@@ -321,7 +323,7 @@ class Exchange:
             call, self._call = self._call, None
             self._settle()
             self._call = call  # should it fail, the stream ends
-            self._decided(stream.status)
+            self._decided(stream.status if can_be_sent(stream.status) else 500)
             head = stream.begin(self._site.heads, self.request, self._keeps_alive())
             self.keep_alive = self.keep_alive and not stream.closes
             self._connection.send(self, head)
@@ -375,7 +377,7 @@ class Exchange:
             self._replies.drop()
         if answer.status < 200 or self._expects_continue:
             self.keep_alive = False  # in the second case nobody knows whether the body will come
-        self._decided(answer.status)
+        self._decided(answer.status if can_be_sent(answer.status) else 500)
         self._connection.send_whole(self, self._site.heads.complete(answer, self.request, self._keeps_alive()))
         self._finish()
 

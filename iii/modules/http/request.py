@@ -15,20 +15,13 @@ import msgspec
 from msgspec import Raw
 
 from iii.modules.http.router import Route
-from iii.wire.messages import MAX_DEPTH, beyond_double, encode, nested_deeper
+from iii.wire.messages import MAX_DEPTH, encode, nested_deeper
 
 MAX_BODY_DEPTH = MAX_DEPTH - 2
 """Nesting levels of a JSON body; a deeper one, for whose message and request object no levels are left, is invalid."""
 
 NOTHING: Mapping[str, Sequence[str]] = MappingProxyType({})
 
-SMALL = 300
-"""
-Bytes of a body below which reading it costs less than looking for numbers beyond a double: no number of so few digits
-is one without an exponent, and one with an exponent is refused then.
-"""
-
-_decode = msgspec.json.Decoder().decode
 _decode_raw = msgspec.json.Decoder(Raw).decode
 
 
@@ -139,19 +132,13 @@ def parse_query(query: str) -> tuple[dict[str, str], dict[str, list[str]]]:
 
 def json_or_null(body: bytes) -> bytes:
     """Return a body as it is if it is JSON that a worker can be expected to read, else C{null}."""
-    if len(body) < SMALL:
-        try:
-            _decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return b"null"
-        return b"null" if nested_deeper(body, MAX_BODY_DEPTH) else body
     try:
         _decode_raw(body)
         if not body.isascii():
             body.decode()  # msgspec does not look into what it only skips
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return b"null"
-    return b"null" if nested_deeper(body, MAX_BODY_DEPTH) or beyond_double(body) else body
+    return b"null" if nested_deeper(body, MAX_BODY_DEPTH) else body
 
 
 def fixed_members(method: str, path: str) -> bytes:
