@@ -130,7 +130,8 @@ class ChannelSocket(WebSocketClientProtocol):
 
     @property
     def still_open(self) -> bool:
-        return not self._closed.called
+        """Whether something can be written: not any more once the engine has begun to close it."""
+        return bool(self.state == self.STATE_OPEN)
 
     async def taken(self) -> None:
         """Wait until more can be written, or until it is closed; in any case for a turn."""
