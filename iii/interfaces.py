@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from twisted.internet.defer import Deferred
+
     from iii.core.triggers import Trigger
+    from iii.storage.updates import Operation, Updated
+
+Collection = tuple[str, ...]
+"""Where keys are together: C{(scope,)} of the state, C{(stream_name, group_id)} of a stream.  Any texts, also empty."""
 
 
 class IConnection(Interface):
@@ -81,3 +89,37 @@ class IModule(Interface):
     internal = Attribute("It runs whether the configuration names it or not, C{bool}.")
     functions = Attribute("C{Sequence[FunctionDeclaration]}")
     trigger_types = Attribute("C{Mapping[str, ITriggerProvider]}")
+
+
+class IValues(Interface):
+    """
+    JSON values under (collection, key); state and streams are made of them (spec/state.md, 1 and 7; DESIGN.md, 7).
+
+    Values are JSON texts in UTF-8, kept as they came; C{b"null"} is a value like others, C{None} is absence.  A change
+    that has been answered has survived a power loss, unless the store is said to be volatile.  Changes of one key are
+    applied, and answered, in the order in which they were asked for.  Every method may fail with L{StorageError}; then
+    nothing has changed.
+    """
+
+    def get(collection: Collection, key: str) -> Deferred[bytes | None]:
+        """Return a value; never one that a crash could take back."""
+
+    def put(collection: Collection, key: str, value: bytes) -> Deferred[bytes | None]:
+        """Store a value and return the one that it replaces."""
+
+    def delete(collection: Collection, key: str) -> Deferred[bytes | None]:
+        """Remove a value and return it."""
+
+    def update(collection: Collection, key: str, operations: Sequence[Operation]) -> Deferred[Updated]:
+        """Apply operations to a value in one step and store the result (spec/state.md, 4)."""
+
+    def items(collection: Collection) -> Deferred[list[tuple[str, bytes]]]:
+        """
+        Return the keys and values of a collection, in the order in which the keys were first put.
+
+        It is a snapshot: when its Deferred fires, all changes answered before are in it, and none that is answered
+        later is.
+        """
+
+    def collections(prefix: Collection = ()) -> Deferred[list[Collection]]:
+        """Return the collections that have values and begin so, sorted."""

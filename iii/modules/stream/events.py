@@ -1,0 +1,91 @@
+"""
+What happens to streams, as stream clients and triggers are told it (spec/stream.md, 5.1 and 6.4).
+
+Published clients drop an event whose time stamp is not later than the last one that they saw.  So the stamps of one
+group increase strictly, whatever the clock does, also against those of the snapshots.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import attrs
+import msgspec
+from msgspec import Raw
+from twisted.internet.interfaces import IReactorTime
+
+Kind = Literal["create", "update", "delete", "event", "sync", "unauthorized"]
+
+MANY_GROUPS = 1000
+"""So many groups' latest stamps are kept before those that no longer matter are looked for."""
+
+
+class _Event(msgspec.Struct, omit_defaults=True):
+    type: Kind
+    data: Raw | msgspec.UnsetType = msgspec.UNSET
+    event: Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class _Envelope(msgspec.Struct, tag_field="type", tag="stream"):
+    timestamp: int
+    streamName: str
+    groupId: str
+    id: str | None
+    event: _Event
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+@attrs.frozen
+class StreamEvent:
+    """
+    One thing that has happened.
+
+    @ivar item: C{None} for what concerns a whole group.
+    @ivar text: The envelope, JSON in UTF-8: made once, for triggers and for all clients.
+    """
+
+    stream: str
+    group: str
+    item: str | None
+    timestamp: int
+    text: bytes
+
+
+def stream_event(stream: str, group: str, item: str | None, timestamp: int, kind: Kind, data: Raw) -> StreamEvent:
+    """
+    Make an event.
+
+    @param data: The value; of C{event} the object C{{type, data}}; not used for C{unauthorized}.
+    """
+    if kind == "event":
+        event = _Event(kind, event=data)
+    elif kind == "unauthorized":
+        event = _Event(kind)
+    else:
+        event = _Event(kind, data=data)
+    return StreamEvent(stream, group, item, timestamp, _encode(_Envelope(timestamp, stream, group, item, event)))
+
+
+class Stamps:
+    """Gives out time stamps, milliseconds since the epoch, strictly increasing within each (stream, group)."""
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._now = 0
+        self._latest: dict[tuple[str, str], int] = {}
+
+    def __len__(self) -> int:
+        """How many groups it remembers."""
+        return len(self._latest)
+
+    def next(self, stream: str, group: str, at_least: int = 0) -> int:
+        """Return a stamp for this moment.  @param at_least: What another engine says that time it is."""
+        self._now = max(self._now, int(self._clock.seconds() * 1000))
+        if len(self._latest) >= MANY_GROUPS:
+            self._latest = {key: stamp for key, stamp in self._latest.items() if stamp >= self._now}
+        key = stream, group
+        stamp = max(self._now, at_least, self._latest.get(key, 0) + 1)
+        self._latest[key] = stamp
+        return stamp

@@ -1,0 +1,1 @@
+"""Where data is kept: one SQLite file, memory, or Redis (DESIGN.md, 7)."""

@@ -1,0 +1,57 @@
+"""What goes wrong with stored data.  Modules put the text behind a code of their own (C{Failed to set value: …})."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import attrs
+
+
+@attrs.define(str=False)
+class StorageError(Exception):
+    """An operation on a store has failed; what was acknowledged before is untouched."""
+
+    text: ClassVar[str] = "{cause}"
+    cause: str
+
+    def __str__(self) -> str:
+        return self.text.format(**attrs.asdict(self))
+
+
+@attrs.define(str=False)
+class StoreFull(StorageError):
+    """The store has reached its limit; deleting makes room."""
+
+    text: ClassVar[str] = "the store is full: `{setting}` allows {limit} bytes"
+    cause: str = attrs.field(default="", init=False)
+    setting: str
+    limit: int
+
+
+@attrs.define(str=False)
+class StoreBusy(StorageError):
+    """So much waits to be written that no more is taken now."""
+
+    text: ClassVar[str] = "{limit} bytes wait to be written already (`engine.limits.store_backlog_bytes`)"
+    cause: str = attrs.field(default="", init=False)
+    limit: int
+
+
+@attrs.define(str=False)
+class TooMuchToList(StorageError):
+    """The values of a collection together are more than one message may have."""
+
+    text: ClassVar[str] = "the values have more than {limit} bytes together; list fewer at a time"
+    cause: str = attrs.field(default="", init=False)
+    limit: int
+
+
+@attrs.define(str=False)
+class CannotOpenStore(Exception):
+    """A store cannot be opened: the engine does not start."""
+
+    path: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"store {self.path}: {self.reason}"
