@@ -21,6 +21,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from iii.core.engine import Engine
+from iii.storage.errors import CannotOpenStore
 from iii.wire.listen import CannotListen, IReactor
 
 POLL = 0.05
@@ -68,9 +69,9 @@ class EngineServices(MultiService):
 
     def startService(self) -> None:
         """
-        Start each child; one that cannot listen ends the process with status 1.
+        Start each child; one that cannot open its port or store ends the process with status 1.
 
-        @raise CannotListen: As a daemon: only through an C{Exception} does C{twistd} tell the process that the user
+        @raise Exception: As a daemon: only through an C{Exception} does C{twistd} tell the process that the user
             started, which would wait for ever otherwise.
         """
         allow_descriptors()
@@ -79,7 +80,7 @@ class EngineServices(MultiService):
         self._reactor.callWhenRunning(self._handle_signals)
         try:
             super().startService()
-        except CannotListen as error:
+        except (CannotListen, CannotOpenStore) as error:
             self.log.critical("{error}", error=str(error))
             if self._foreground:
                 raise SystemExit(1) from error

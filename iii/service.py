@@ -23,6 +23,8 @@ from iii.modules.http.service import HttpModule
 from iii.modules.observability.service import Observability
 from iii.modules.workers.listener import WorkerFactory, WorkerListener
 from iii.options import Options
+from iii.storage.file import StoreFile
+from iii.storage.sqlite import Store
 from iii.wire.listen import IReactor
 from iii.wire.outbox import Flusher
 
@@ -58,12 +60,28 @@ class Parts:
     flusher: Flusher
     reactor: IReactor
     verbose: bool
+    stores: dict[Path, Store] = attrs.field(factory=dict)
+
+    def store(self, directory: Path | None) -> Store:
+        """Return the store in a directory, of which there is one; by default that of the engine."""
+        path = directory or self.settings.data_directory
+        if path not in self.stores:
+            limits = self.settings.limits
+            self.stores[path] = Store(
+                StoreFile(path),
+                self.reactor,
+                self.reactor.callFromThread,
+                max_bytes=limits.store_bytes,
+                backlog_bytes=limits.store_backlog_bytes,
+            )
+        return self.stores[path]
 
 
 def build(settings: Settings, reactor: IReactor, *, foreground: bool) -> EngineServices:
     """
-    Make the tree of services.  They start in the order in which they stand there and stop in reverse: what work comes
-    in through starts last, and the API, which tells how the engine fares, stops last.
+    Make the tree of services.  They start in the order in which they stand there and stop in reverse: the stores start
+    before the modules that use them, what work comes in through starts last, and the API, which tells how the engine
+    fares, stops last.
 
     @param foreground: See L{EngineServices}.
     """
@@ -83,8 +101,11 @@ def build(settings: Settings, reactor: IReactor, *, foreground: bool) -> EngineS
     tree = EngineServices(engine, reactor, own.drain_timeout_ms / 1000, notes(settings), foreground=foreground)
     if own.api.enabled:
         ApiService(own.api, own.token, engine, lambda: readiness(tree, engine), reactor).setServiceParent(tree)
-    for entry in sorted(settings.modules, key=lambda entry: LAST.index(entry.module) if entry.module in LAST else -1):
-        service = BUILDERS[entry.module](parts, entry.settings)
+    entries = sorted(settings.modules, key=lambda entry: LAST.index(entry.module) if entry.module in LAST else -1)
+    services = [BUILDERS[entry.module](parts, entry.settings) for entry in entries]
+    for store in parts.stores.values():
+        store.setServiceParent(tree)
+    for entry, service in zip(entries, services, strict=True):
         engine.add_module(
             Module(entry.name, entry.module, service.description, service.internal),
             service.functions,

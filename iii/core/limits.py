@@ -36,6 +36,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     @ivar telemetry_frame_bytes: One frame with traces, metrics or logs; a larger one is dropped.
     @ivar log_store_bytes: Log records that are kept; above, the oldest are dropped.
     @ivar log_deliveries: Calls that one C{log} trigger waits for; above, records are not delivered.
+    @ivar store_bytes: The file of one embedded store.  Above, writes are refused until something is removed.
+    @ivar store_backlog_bytes: What waits to be written to one embedded store; above, writes are refused.
+    @ivar memory_store_bytes: Keys and values that one module keeps in memory (C{store_method: in_memory}).
     @ivar http_connections: Open connections of the HTTP listener; one more is closed at once.
     @ivar http_head_bytes: Request line and headers of one HTTP request; more is answered with 431.
     @ivar http_headers: Header lines of one HTTP request; more is answered with 431.
@@ -62,6 +65,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     telemetry_frame_bytes: Count = 4 * 2**20
     log_store_bytes: Count = 16 * 2**20
     log_deliveries: Count = 1024
+    store_bytes: Count = 64 * 2**30
+    store_backlog_bytes: Count = 64 * 2**20
+    memory_store_bytes: Count = 2**30
     http_connections: Count = 20_000
     http_head_bytes: Count = 64 * 2**10
     http_headers: Count = 100

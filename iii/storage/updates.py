@@ -32,3 +32,8 @@ class Updated(msgspec.Struct, frozen=True):
     old: bytes | None
     new: bytes
     errors: Sequence[OperationError] = ()
+
+
+def apply(old: bytes | None, operations: Sequence[Operation]) -> Updated:
+    """Apply operations to a value."""
+    raise NotImplementedError

@@ -1,0 +1,207 @@
+"""
+Opening a store's file so that one engine has it, and only if it is what it should be.
+
+The directory of a store has C{store.db} with SQLite's companions C{-wal} and C{-shm}, and C{lock}.  An engine holds a
+lock (flock(2)) on C{lock} while it runs, and its process id stands there.  From its first write on it says there that
+it has written, until an orderly stop; who finds that at the start checks the file.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import time
+from pathlib import Path
+
+from twisted.logger import Logger
+
+from iii.storage.errors import CannotOpenStore
+from iii.storage.schema import APPLICATION_ID, MIGRATIONS, VERSION
+
+FILE = "store.db"
+LOCK = "lock"
+OURS = (FILE, f"{FILE}-wal", f"{FILE}-shm", LOCK)
+WRITING = "writing"
+BUSY_TIMEOUT = 5.0
+"""Seconds that a write waits for another program, such as the sqlite3 shell, that has locked the file."""
+STATEMENTS = 512
+"""Prepared statements that are kept: one for each table and number of rows."""
+FULL = 2
+"""C{PRAGMA synchronous}: every commit is on disk when it returns."""
+
+log = Logger()
+
+
+class StoreFile:
+    """
+    The directory and file of one store, from L{open} to L{close}.
+
+    @ivar directory: Where it is.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.path = directory / FILE
+        self._lock: int | None = None
+        self._noted = ""
+
+    def open(self) -> None:
+        """
+        Take the store for this process, check it, and bring it to this version.
+
+        @raise CannotOpenStore: Somebody else has it, or it is not what it should be.  Nothing has changed then.
+        """
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            unclean = self._take_lock()
+            for name in sorted(
+                entry.name for entry in self.directory.iterdir() if entry.is_file() and entry.name not in OURS
+            ):
+                log.warn("{path} is no part of the store and is left alone", path=str(self.directory / name))
+        except OSError as error:
+            self._release()
+            raise self._refusal(error.strerror or str(error)) from error
+        except CannotOpenStore:
+            self._release()
+            raise
+        try:
+            self._prepare(unclean)
+            self._note(f"{os.getpid()} open")
+        except sqlite3.Error as error:
+            self._release()
+            raise self._refusal(_reason(error)) from error
+        except OSError as error:
+            self._release()
+            raise self._refusal(error.strerror or str(error)) from error
+        except CannotOpenStore:
+            self._release()
+            raise
+
+    def written(self) -> None:
+        """Something is about to be written: from now on only an orderly stop is a clean one."""
+        note = f"{os.getpid()} {WRITING}"
+        if self._noted != note:
+            self._note(note)
+
+    def close(self, *, clean: bool) -> None:
+        """
+        Leave the store to others.
+
+        @param clean: All connections to it are closed in order; the next start need not check it.
+        """
+        if clean:
+            self._note("")
+        self._release()
+
+    def connect(self, *, read_only: bool = False) -> sqlite3.Connection:
+        """
+        Return a connection that commits each statement by itself, to be used by one thread at a time.
+
+        @raise CannotOpenStore: SQLite does not do what an acknowledgement needs.
+        """
+        connection = sqlite3.connect(
+            self.path,
+            timeout=BUSY_TIMEOUT,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=STATEMENTS,
+        )
+        mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        connection.execute("PRAGMA synchronous = FULL")
+        synchronous = connection.execute("PRAGMA synchronous").fetchone()[0]
+        if mode != "wal" or synchronous != FULL:
+            connection.close()
+            raise self._refusal(f"SQLite does not offer a durable write-ahead log there (journal mode {mode})")
+        connection.execute("PRAGMA wal_autocheckpoint = 0")  # the writer does that between two batches
+        connection.execute("PRAGMA journal_size_limit = 67108864")
+        if read_only:
+            connection.execute("PRAGMA query_only = ON")
+        return connection
+
+    def _refusal(self, reason: str) -> CannotOpenStore:
+        return CannotOpenStore(str(self.path), reason)
+
+    def _take_lock(self) -> bool:
+        """Return whether the last process that had the store did not stop in order."""
+        self._lock = os.open(self.directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        process, _, doing = os.read(self._lock, 100).decode(errors="replace").partition(" ")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise self._refusal(f"another engine has it open (process {process or 'unknown'})") from error
+        return doing == WRITING
+
+    def _note(self, text: str) -> None:
+        assert self._lock is not None
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, text.encode(), 0)
+        os.fsync(self._lock)
+        self._noted = text
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _prepare(self, unclean: bool) -> None:
+        new = not self.path.exists() or self.path.stat().st_size == 0
+        if not new:
+            self._identify()
+        connection = self.connect()
+        try:
+            if unclean and not new:
+                self._check(connection)
+            if new:
+                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            self._migrate(connection)
+        finally:
+            connection.close()
+        directory = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)  # the files' names are on disk
+        finally:
+            os.close(directory)
+
+    def _identify(self) -> None:
+        """Refuse what is no store of this version or an older one, before anything is written to it."""
+        connection = sqlite3.connect(f"{self.path.as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT)
+        try:
+            application = connection.execute("PRAGMA application_id").fetchone()[0]
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+        finally:
+            connection.close()
+        if application != APPLICATION_ID and (application or tables):
+            raise self._refusal("the database of another program; move it away, or name another directory")
+        if version > VERSION:
+            raise self._refusal(
+                f"written by a newer version (its format is {version}; this version knows those up to {VERSION})"
+            )
+
+    def _check(self, connection: sqlite3.Connection) -> None:
+        log.warn("{path}: the last stop was unclean; checking the store", path=str(self.path))
+        begun = time.monotonic()
+        found = [row[0] for row in connection.execute("PRAGMA integrity_check(3)")]
+        if found != ["ok"]:
+            raise self._refusal(f"damaged ({'; '.join(found)}); restore a backup, or move it away to start empty")
+        log.info("{path}: checked in {seconds:.1f} s: ok", path=str(self.path), seconds=time.monotonic() - begun)
+
+    def _migrate(self, connection: sqlite3.Connection) -> None:
+        """Go from the file's version to this one in one transaction."""
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version == VERSION:
+            return
+        if version:
+            log.info("{path}: from format {old} to {new}", path=str(self.path), old=version, new=VERSION)
+        steps = "".join(MIGRATIONS[version:])
+        connection.executescript(f"BEGIN IMMEDIATE; {steps} PRAGMA user_version = {VERSION}; COMMIT")
+
+
+def _reason(error: sqlite3.Error) -> str:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+        return f"damaged, or no store ({error}); restore a backup, or move it away to start empty"
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return f"another program has locked it ({error})"
+    return str(error)

@@ -1,0 +1,69 @@
+"""
+The tables of a store, and how a file of an older version becomes one of this version.
+
+Rows are written by their key: putting one replaces the row with that key and leaves it where it stands.  C{position} is
+SQLite's own row number, so that rows come back in the order in which their keys were first put.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import attrs
+
+APPLICATION_ID = 0x69696953
+"""In the file's header: this is a store of iii, and nobody else's database."""
+
+
+@attrs.frozen(eq=False)
+class Table:
+    """
+    One table as its users see it.
+
+    @ivar key: The columns that tell rows apart.
+    @ivar values: The others.
+    """
+
+    name: str
+    key: tuple[str, ...]
+    values: tuple[str, ...]
+
+    @cache  # noqa: B019 (tables are made once, in this file)
+    def put(self, count: int) -> str:
+        """The statement that puts so many rows; its parameters are theirs, one row after the other."""
+        columns = (*self.key, *self.values)
+        row = f"({', '.join('?' * len(columns))})"
+        changes = ", ".join(f"{name} = excluded.{name}" for name in self.values)
+        return (
+            f"INSERT INTO {self.name} ({', '.join(columns)}) VALUES {', '.join([row] * count)} "
+            f"ON CONFLICT ({', '.join(self.key)}) DO UPDATE SET {changes}"
+        )
+
+    @cache  # noqa: B019
+    def remove(self, count: int) -> str:
+        """The statement that removes so many rows; its parameters are their keys."""
+        row = f"({', '.join('?' * len(self.key))})"
+        equal = " AND ".join(f"row.{name} = gone.column{number}" for number, name in enumerate(self.key, 1))
+        return (  # a plain IN (VALUES …) would read the whole table
+            f"DELETE FROM {self.name} WHERE rowid IN (SELECT row.rowid FROM "
+            f"(VALUES {', '.join([row] * count)}) AS gone CROSS JOIN {self.name} AS row ON {equal})"
+        )
+
+
+STATE = Table("state", ("scope", "key"), ("value",))
+STREAM = Table("stream", ("stream", "item_group", "item"), ("value",))
+
+MIGRATIONS = (
+    """
+    CREATE TABLE state (
+        position INTEGER PRIMARY KEY, scope TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, UNIQUE (scope, key)
+    ) STRICT;
+    CREATE TABLE stream (
+        position INTEGER PRIMARY KEY, stream TEXT NOT NULL, item_group TEXT NOT NULL, item TEXT NOT NULL,
+        value BLOB NOT NULL, UNIQUE (stream, item_group, item)
+    ) STRICT;
+    """,
+)
+"""From each version to the next; a released one is never changed.  The first makes the tables of an empty file."""
+
+VERSION = len(MIGRATIONS)
