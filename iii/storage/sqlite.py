@@ -365,7 +365,7 @@ class Store(Service):
             self._abandon()
         else:
             self._written += outcome.batch.size + PAGE * len(statements)
-            if self._measured_bytes >= NEARLY_FULL * self._max_bytes:
+            if self._measured_bytes + self._written >= NEARLY_FULL * self._max_bytes:
                 outcome.bytes_used = self._measure(connection)
 
     def _read(self, outcome: Outcome) -> None:

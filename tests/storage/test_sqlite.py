@@ -1,0 +1,199 @@
+"""The writing thread, its batches, and what is decided before it is committed."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import deferLater
+
+from iii.storage.errors import StorageError, StoreBusy, StoreFull
+from iii.storage.schema import STATE, STREAM
+from iii.storage.sqlite import Store
+from tests.storage.case import StoreCase, failure_of
+
+WRONG = (None,)
+"""Value columns that the table refuses: the commit fails."""
+
+
+class WriteTests(StoreCase):
+    def put(self, store: Store, key: str, value: bytes = b"1", scope: str = "s") -> Deferred[None]:
+        return store.write((STATE, (scope, key), (value,)))
+
+    def stored(self, columns: str = "key") -> list[tuple[object, ...]]:
+        """Return what another process would see now."""
+        connection = sqlite3.connect(self.directory / "store.db")
+        try:
+            return connection.execute(f"SELECT {columns} FROM state ORDER BY position").fetchall()
+        finally:
+            connection.close()
+
+    async def test_acknowledged_when_committed(self) -> None:
+        """When a write is answered, others see it."""
+        store = self.open()
+        seen: list[object] = []
+        waiting = self.put(store, "k").addCallback(lambda _: seen.append(self.stored()))
+        self.assertEqual(self.stored(), [])
+        await waiting
+        self.assertEqual(seen, [[("k",)]])
+
+    async def test_order_of_answers(self) -> None:
+        """Writes are answered in the order in which they came, whatever batch they are in."""
+        store, answered = self.open(), []
+        writes = []
+        for number in range(300):
+            writes.append(
+                self.put(store, f"k{number % 7}").addCallback(lambda _, number=number: answered.append(number))
+            )
+            if number % 50 == 0:
+                await self.put(store, "between")
+        await gatherResults(writes)
+        self.assertEqual(answered, list(range(300)))
+
+    async def test_grouped(self) -> None:
+        """What is written in one turn of the reactor is committed together."""
+        store = self.open()
+        batches = set()
+        writes = [self.put(store, f"k{number}") for number in range(500)]
+        for number in range(500):
+            pending = store.pending(STATE, ("s", f"k{number}"))
+            assert pending is not None
+            batches.add(id(pending.batch))
+        await gatherResults(writes)
+        self.assertEqual(len(batches), 1)
+        self.assertEqual(len(self.stored()), 500)
+
+    async def test_places(self) -> None:
+        """A row keeps its place when it is put again, and gets a new one after a removal, also within a batch."""
+        store = self.open()
+        for key in "abcd":
+            self.put(store, key)
+        self.put(store, "a", b"2")
+        store.write((STATE, ("s", "b"), None))
+        await self.put(store, "b", b"3")
+        self.assertEqual(self.stored("key, value"), [("a", b"2"), ("c", b"1"), ("d", b"1"), ("b", b"3")])
+        store.write((STATE, ("s", "c"), None))
+        await self.put(store, "c", b"4")
+        self.assertEqual([row[0] for row in self.stored()], ["a", "d", "b", "c"])
+
+    async def test_all_or_nothing(self) -> None:
+        """The changes of one write are committed together, or none of them."""
+        store = self.open()
+        stream = STREAM, ("st", "g", "i"), (b"1",)
+        await failure_of(store.write((STATE, ("s", "k"), (b"1",)), (*stream[:2], WRONG)), StorageError)
+        self.assertEqual(self.stored(), [])
+        await store.write((STATE, ("s", "k"), (b"1",)), stream)
+        self.assertEqual(self.stored(), [("k",)])
+
+    async def test_decided(self) -> None:
+        """What is decided can be read before it is committed, and from the file afterwards."""
+        store = self.open()
+        waiting = self.put(store, "k")
+        pending = store.pending(STATE, ("s", "k"))
+        assert pending is not None
+        self.assertEqual(pending.values, (b"1",))
+        self.assertEqual(store.read("SELECT key FROM state", ()), [])
+        await waiting
+        self.assertIsNone(store.pending(STATE, ("s", "k")))
+        self.assertEqual(store.read("SELECT key FROM state", ()), [("k",)])
+
+    async def test_failed_commit(self) -> None:
+        """A failed commit fails what was decided after it, too, and takes that back; later writes are committed."""
+        store = self.open()
+        await self.put(store, "before")
+        failing = store.write((STATE, ("s", "wrong"), WRONG))
+        same_batch = self.put(store, "same")
+        await failure_of(failing, StorageError)
+        await failure_of(same_batch, StorageError)
+        self.assertIsNone(store.pending(STATE, ("s", "same")))
+        await self.put(store, "after")
+        self.assertEqual(self.stored(), [("before",), ("after",)])
+        self.assertEqual(len(self.flushLoggedErrors()), 0)
+
+    async def test_what_rests_on_a_failed_commit(self) -> None:
+        """What was decided while a commit failed is not committed: it may rest on what was taken back."""
+        store = self.open()
+        failing = store.write((STATE, ("s", "a"), WRONG))
+        store._notify()  # the thread takes the batch now
+        while store._next.waiting:
+            await deferLater(reactor, 0)
+        resting = self.put(store, "b")
+        await failure_of(failing, StorageError)
+        await failure_of(resting, StorageError)
+        self.assertEqual(self.stored(), [])
+        self.assertEqual(store._overlay.get(STATE, {}), {})
+
+    async def test_snapshot(self) -> None:
+        """A snapshot has all that is answered before it, and nothing that is answered later."""
+        store = self.open()
+        told: list[object] = []
+        for number in range(20):
+            self.put(store, f"k{number}").addCallback(lambda _, number=number: told.append(number))
+            if number % 3 == 0:
+                store.snapshot(
+                    lambda connection: connection.execute("SELECT count(*) FROM state").fetchone()[0]
+                ).addCallback(lambda count: told.append(("count", count)))
+            if number % 5 == 0:
+                await deferLater(reactor, 0)
+        await store.snapshot(lambda connection: None)
+        answered = 0
+        for entry in told:
+            if isinstance(entry, tuple):
+                self.assertEqual(entry, ("count", answered))
+            else:
+                answered += 1
+        self.assertEqual(answered, 20)
+
+    async def test_snapshot_fails(self) -> None:
+        """An error of a reader goes to whoever reads, and to nobody else."""
+        store = self.open()
+        reading = store.snapshot(lambda connection: connection.execute("SELECT nonsense"))
+        waiting = self.put(store, "k")
+        self.assertIn("nonsense", await failure_of(reading, StorageError))
+        await waiting
+
+    async def test_backlog(self) -> None:
+        """When too much waits to be written, more is refused; one write is taken, whatever its size."""
+        store = self.open(backlog_bytes=1000)
+        first = self.put(store, "large", b"1" * 5000)
+        text = await failure_of(self.put(store, "k"), StoreBusy)
+        self.assertEqual(text, "1000 bytes wait to be written already (`engine.limits.store_backlog_bytes`)")
+        await first
+        await self.put(store, "k")
+
+    async def test_full(self) -> None:
+        """When the file has reached its limit, writes are refused until something is removed."""
+        store = self.open(max_bytes=300_000)
+        kept = []
+        with self.assertRaises(StoreFull) as refused:
+            for number in range(1000):
+                await self.put(store, f"k{number}", b"1" * 5000)
+                kept.append(number)
+        self.assertIn("engine.limits.store_bytes", str(refused.exception))
+        self.assertLess(len(kept), 100)
+        self.assertEqual(len(self.stored()), len(kept))
+        for number in kept[:20]:
+            await store.write((STATE, ("s", f"k{number}"), None))
+        await self.put(store, "again", b"1" * 5000)
+
+    async def test_stopping(self) -> None:
+        """What was asked for before the stop is committed and answered; later writes are refused."""
+        store, answered = self.open(), []
+        for number in range(100):
+            self.put(store, f"k{number}").addCallback(lambda _: answered.append(1))
+        reading = store.snapshot(lambda connection: connection.execute("SELECT count(*) FROM state").fetchone()[0])
+        await self.close(store)
+        self.assertEqual((len(answered), await reading), (100, 100))
+        self.assertEqual(await failure_of(self.put(store, "late"), StorageError), "the engine is stopping")
+        self.assertEqual(await failure_of(store.snapshot(lambda _: None), StorageError), "the engine is stopping")
+        self.assertEqual((self.directory / "lock").read_text(), "")
+        self.assertFalse((self.directory / "store.db-wal").exists())
+
+    async def test_the_log_begins_anew(self) -> None:
+        """However much is written, the write-ahead log stays bounded."""
+        store = self.open(backlog_bytes=2**30)
+        for _ in range(12):
+            await gatherResults([self.put(store, f"k{number}", b"1" * 20_000) for number in range(100)])
+        self.assertLess((self.directory / "store.db-wal").stat().st_size, 15_000_000)
+        self.assertEqual(len(self.stored()), 100)
