@@ -116,6 +116,16 @@ def build(settings: Settings, reactor: IReactor, *, foreground: bool) -> EngineS
     return tree
 
 
+def store_files(settings: Settings) -> list[Path]:
+    """Return the files of the stores that a configuration has, the engine's own first."""
+    from twisted.internet import reactor
+
+    tree = build(settings, cast(IReactor, reactor), foreground=True)
+    files = [child.path for child in tree if isinstance(child, Store)]
+    own = settings.engine.data_directory
+    return sorted(files, key=lambda file: file.parent != own)
+
+
 def readiness(tree: EngineServices, engine: Engine) -> dict[str, bool]:
     """
     Tell what C{/readyz} answers: whether all has started and nothing stops, and of each listener whether it listens.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 
 from twisted.python.usage import UsageError
@@ -73,3 +75,26 @@ class CliTests(SynchronousTestCase):
         for option in ("-v", "--version"):
             self.assertEqual(self.assertRaises(SystemExit, cli.main, [option]).code, 0)
         self.assertRegex(__version__, r"^\d+\.\d+\.\d+$")
+
+    def fails(self, *arguments: str) -> tuple[object, str]:
+        """Return the exit status and what is said."""
+        said = StringIO()
+        with redirect_stderr(said):
+            error = self.assertRaises(SystemExit, cli.main, arguments)
+        return error.code, said.getvalue()
+
+    def test_backup_of_nothing(self) -> None:
+        """C{backup} without a store says what it has looked for, and fails."""
+        directory = Path(self.mktemp()).resolve()
+        directory.mkdir()
+        config = directory / "config.yaml"
+        config.write_text(f"engine: {{data_directory: {directory}/nowhere}}\nworkers: [{{name: iii-state}}]\n")
+        code, said = self.fails("-c", str(config), "backup", str(directory / "copy"))
+        self.assertEqual(code, 1)
+        self.assertIn("nowhere/store.db does not exist", said)
+
+    def test_backup_without_a_file(self) -> None:
+        """C{backup} wants the name of a file."""
+        code, said = self.fails("backup")
+        self.assertEqual(code, 2)
+        self.assertIn("Try: iii --help", said)

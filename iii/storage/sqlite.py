@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from pathlib import Path
 from threading import Condition, Lock, Thread
 from typing import Any, NamedTuple, TypeVar
 
@@ -160,6 +161,11 @@ class Store(Service):
         self._reader: sqlite3.Connection | None = None
         self._wake_scheduled = False
         self._closed: Deferred[None] | None = None
+
+    @property
+    def path(self) -> Path:
+        """Its file."""
+        return self._file.path
 
     # Starting and stopping.
 
