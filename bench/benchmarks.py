@@ -26,6 +26,7 @@ from bench.idle import idle_workers
 from bench.ledger import Round
 from bench.processes import Process, free_port, running
 from bench.report import Aim, Figure, Row, Section
+from bench.state import KEYS, fill, state_calls
 from bench.streams import downloads as whole_responses
 from bench.streams import streamed_pieces
 from bench.worker import READY, http_trigger, route
@@ -35,6 +36,7 @@ from tests.sdk.environments import NEWEST
 IN_FLIGHT = 256
 IN_FLIGHT_OF_ANSWERS = (8, 64, 512, 4096)
 CONNECTIONS = (1, 8, 32, 128)
+IN_FLIGHT_OF_STATE = (1, 64)
 IN_FLIGHT_OF_CHANNELS = 32
 EVENT_STREAMS = 32
 DOWNLOAD_BYTES = 50 * 10**6
@@ -173,6 +175,20 @@ def events(plan: Plan, load: Executor, engines: EngineSource) -> Section:
     return section
 
 
+def state(plan: Plan, load: Executor, engines: EngineSource) -> Section:
+    """Durable sets, gets and updates of the state against a plain Autobahn echo."""
+    section = Section(f"State, {KEYS:,} keys, each change on disk before its answer")
+    with engines() as engine, _yardstick("echo") as (echo, echo_port):
+        load.submit(fill, engine.worker_port).result()
+        for in_flight in IN_FLIGHT_OF_STATE:
+            for kind, aim in (("set", Aim("≥", 0.6)), ("get", Aim("≥", 0.8)), ("update", None)):
+                target = engine.worker_port, kind, in_flight, (engine.pid,)
+                ours = _side(f"{kind}, {in_flight} in flight", load, state_calls, *target)
+                others = _side(f"Autobahn echo at {in_flight}", load, plain_echo, echo_port, in_flight, (echo.pid,))
+                _compare(section, plan, ours, others, aim if in_flight > 1 else None)
+    return section
+
+
 def memory(plan: Plan, load: Executor, engines: EngineSource) -> Section:
     """Resident memory for each idle worker connection, in a fresh engine."""
     section = Section(f"Memory of {plan.idle:,} connected, named and idle workers")
@@ -199,7 +215,7 @@ def startup(plan: Plan, load: Executor, engines: EngineSource) -> Section:
 
 BENCHMARKS: dict[str, Benchmark] = {
     each.__name__: each
-    for each in (calls, latency, answers, http, routes, channels, downloads, events, memory, startup)
+    for each in (calls, latency, answers, http, routes, channels, downloads, events, state, memory, startup)
 }
 NEED_A_FRESH_ENGINE = ("memory", "startup")
 

@@ -8,6 +8,7 @@ its id once only is an error or another call's answer, and both the engine and t
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from bench.frames import ConnectionEnded, WebSocket, frame
 from bench.ledger import Ledger, Round
@@ -46,20 +47,37 @@ def connected_worker(port: int, name: str) -> WebSocket:
 
 def routed_calls(port: int, in_flight: int, watched: tuple[int, ...], seconds: float, limit: int) -> Round:
     """Call the bench worker through the engine."""
-    return _load(connected_worker(port, "bench-caller"), in_flight, Ledger(watched, seconds, limit))
+    return load(connected_worker(port, "bench-caller"), in_flight, Ledger(watched, seconds, limit))
 
 
 def plain_echo(port: int, in_flight: int, watched: tuple[int, ...], seconds: float, limit: int) -> Round:
     """Send the same frames to a server that sends them back."""
-    return _load(WebSocket(port), in_flight, Ledger(watched, seconds, limit))
+    return load(WebSocket(port), in_flight, Ledger(watched, seconds, limit))
 
 
-def _load(connection: WebSocket, in_flight: int, ledger: Ledger) -> Round:
+def has_id_twice(answer: bytes, call: bytes) -> bool:
+    """Whether an answer is not only under the call's id, but has its payload, too."""
+    return answer.count(call) >= 2
+
+
+def load(
+    connection: WebSocket,
+    in_flight: int,
+    ledger: Ledger,
+    make: Callable[[bytes], bytes] = call_frame,
+    right: Callable[[bytes, bytes], bool] = has_id_twice,
+) -> Round:
+    """
+    Keep so many calls in flight until the ledger gives no more.
+
+    @param make: Makes the frame of a call.
+    @param right: Tells whether an answer is that of its call.
+    """
     try:
         room = in_flight
         while True:
             if calls := ledger.ask(room):
-                connection.send(b"".join(map(call_frame, calls)))
+                connection.send(b"".join(map(make, calls)))
             if not ledger.waits:
                 return ledger.close()
             answers = connection.receive(PATIENCE_SECONDS)
@@ -68,7 +86,7 @@ def _load(connection: WebSocket, in_flight: int, ledger: Ledger) -> Round:
             for answer in answers:
                 at = answer.find(ID_KEY) + len(ID_KEY)
                 call = answer[at : at + ID_LENGTH]
-                ledger.answer(call, right=answer.count(call) >= 2)
+                ledger.answer(call, right=right(answer, call))
             room = len(answers)
     except (ConnectionEnded, OSError) as error:
         return ledger.close(str(error))

@@ -23,6 +23,7 @@ workers:
     config: {{host: {host}, port: {worker_port}}}
   - name: iii-http
     config: {{host: {host}, port: {http_port}}}
+  - name: iii-state
 """
 
 
