@@ -35,7 +35,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--attach",
         metavar="PID:PORT:HTTP_PORT",
-        help=f"measure an engine that runs already (without {' and '.join(NEED_A_FRESH_ENGINE)})",
+        help=f"measure an engine that runs already (without {', '.join(NEED_A_FRESH_ENGINE)})",
     )
     options = parser.parse_args(arguments)
     possible = [name for name in BENCHMARKS if not (options.attach and name in NEED_A_FRESH_ENGINE)]

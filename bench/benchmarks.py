@@ -1,72 +1,43 @@
 """
 The benchmarks, one function each: start what it needs, load it in short rounds, return what was found.
-
-Where two sides are compared, their rounds alternate, and every second pair is in the other order: what the machine does
-besides then falls on both, and the ratio is taken within each pair.
 """
 
 from __future__ import annotations
 
 import contextlib
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from pathlib import Path
 
-import attrs
-
+from bench.benchmarks_of_data import beside, fanout, recovery, state
 from bench.calls import connected_worker, plain_echo, routed_calls
 from bench.channels import MESSAGE_BYTES, channel_messages
+from bench.compare import Benchmark, Plan, Side, alternate, bench_worker, compare, side_of, yardstick
 from bench.engine import Engine, EngineSource
 from bench.frames import HOST
 from bench.http_load import http_requests
 from bench.idle import idle_workers
 from bench.ledger import Round
-from bench.processes import Process, free_port, running
+from bench.processes import Process, running
 from bench.report import Aim, Figure, Row, Section
-from bench.state import KEYS, fill, state_calls
 from bench.streams import downloads as whole_responses
 from bench.streams import streamed_pieces
-from bench.worker import READY, http_trigger, route
+from bench.worker import http_trigger, route
 from tests.sdk.bulk import on_bulk
 from tests.sdk.environments import NEWEST
 
 IN_FLIGHT = 256
 IN_FLIGHT_OF_ANSWERS = (8, 64, 512, 4096)
 CONNECTIONS = (1, 8, 32, 128)
-IN_FLIGHT_OF_STATE = (1, 64)
 IN_FLIGHT_OF_CHANNELS = 32
 EVENT_STREAMS = 32
 DOWNLOAD_BYTES = 50 * 10**6
 COMPARED_CONNECTIONS = 32
 ROUTES = 1000
-WARM_SECONDS = 0.3
-MOST_CALLS = 1_000_000  # in a round that ends by time
 MOST_SECONDS = 120.0  # for a round that ends by count
 ROUTES_SECONDS = 20.0  # until routes have come or gone
-
-
-@attrs.frozen
-class Plan:
-    """How much is measured."""
-
-    repeat: int
-    seconds: float  # of one round
-    calls: int  # of each count in flight, to be accounted for
-    idle: int  # connections
-
-
-Benchmark = Callable[[Plan, Executor, EngineSource], Section]
-
-
-@attrs.frozen
-class Side:
-    """A load bound to its target, as one side of a comparison."""
-
-    name: str
-    run: Callable[[float, int], Round]  # takes the seconds and the number of calls that end it
 
 
 def calls(plan: Plan, load: Executor, engines: EngineSource) -> Section:
@@ -86,10 +57,10 @@ def latency(plan: Plan, load: Executor, engines: EngineSource) -> Section:
 def answers(plan: Plan, load: Executor, engines: EngineSource) -> Section:
     """Every call has its answer, at any number in flight."""
     section = Section("Every call answered, and rightly")
-    with engines() as engine, _worker(engine) as worker:
+    with engines() as engine, bench_worker(engine) as worker:
         for in_flight in IN_FLIGHT_OF_ANSWERS:
             label = f"{plan.calls:,} calls, {in_flight:,} in flight"
-            side = _side(label, load, routed_calls, engine.worker_port, in_flight, (engine.pid, worker.pid))
+            side = side_of(label, load, routed_calls, engine.worker_port, in_flight, (engine.pid, worker.pid))
             found = side.run(MOST_SECONDS, plan.calls)
             unanswered = plan.calls - found.answered
             section.figures.append(Figure.of(f"{label}: not asked or not answered", [unanswered], aim=Aim("≤", 0)))
@@ -100,44 +71,44 @@ def answers(plan: Plan, load: Executor, engines: EngineSource) -> Section:
 def http(plan: Plan, load: Executor, engines: EngineSource) -> Section:
     """HTTP request → worker → response against a bare twisted.web resource."""
     section = Section(f"JSON POST → worker → response, on {', '.join(map(str, CONNECTIONS))} keep-alive connections")
-    with engines() as engine, _worker(engine) as worker, _yardstick("web") as (web, web_port):
+    with engines() as engine, bench_worker(engine) as worker, yardstick("web") as (web, web_port):
         for connections in CONNECTIONS:
             watched = (engine.pid, worker.pid)
-            ours = _side(
+            ours = side_of(
                 f"engine at {connections}", load, http_requests, engine.http_port, [route(0)], connections, watched
             )
-            others = _side(
+            others = side_of(
                 f"twisted.web at {connections}", load, http_requests, web_port, [route(0)], connections, (web.pid,)
             )
-            _compare(section, plan, ours, others, Aim("≥", 4.0) if connections == COMPARED_CONNECTIONS else None)
+            compare(section, plan, ours, others, Aim("≥", 4.0) if connections == COMPARED_CONNECTIONS else None)
     return section
 
 
 def routes(plan: Plan, load: Executor, engines: EngineSource) -> Section:
     """The same engine with 1,000 routes, which are requested in turn, and with one."""
     section = Section(f"JSON POST → worker → response, {COMPARED_CONNECTIONS} connections, {ROUTES:,} routes or one")
-    with engines() as engine, _worker(engine) as worker:
+    with engines() as engine, bench_worker(engine) as worker:
         target = COMPARED_CONNECTIONS, (engine.pid, worker.pid)
-        one = _side("1 route", load, http_requests, engine.http_port, [route(0)], *target)
+        one = side_of("1 route", load, http_requests, engine.http_port, [route(0)], *target)
         every = [route(number) for number in range(ROUTES)]
-        many = _side(f"{ROUTES:,} routes", load, http_requests, engine.http_port, every, *target)
+        many = side_of(f"{ROUTES:,} routes", load, http_requests, engine.http_port, every, *target)
 
         def run_with_more_routes(seconds: float, limit: int) -> Round:
             with _more_routes(engine):
                 return many.run(seconds, limit)
 
-        _compare(section, plan, Side(many.name, run_with_more_routes), one, Aim("≥", 0.95))
+        compare(section, plan, Side(many.name, run_with_more_routes), one, Aim("≥", 0.95))
     return section
 
 
 def channels(plan: Plan, load: Executor, engines: EngineSource) -> Section:
     """Bytes through a channel in the time in which a plain Autobahn echo returns one small frame."""
     section = Section(f"Channel worker → engine → worker, messages of {MESSAGE_BYTES // 1024} KiB")
-    with engines() as engine, _yardstick("echo") as (echo, echo_port):
+    with engines() as engine, yardstick("echo") as (echo, echo_port):
         target = engine.worker_port, IN_FLIGHT_OF_CHANNELS, (engine.pid,)
-        ours = _side("engine", load, channel_messages, *target)
-        others = _side("Autobahn echo", load, plain_echo, echo_port, IN_FLIGHT, (echo.pid,))
-        found, echoed = _alternate(section, plan, ours, others)
+        ours = side_of("engine", load, channel_messages, *target)
+        others = side_of("Autobahn echo", load, plain_echo, echo_port, IN_FLIGHT, (echo.pid,))
+        found, echoed = alternate(section, plan, ours, others)
     section.rows += [Row.of(ours.name, found), Row.of(others.name, echoed)]
     _compare_bytes(section, "engine", MESSAGE_BYTES, found, echoed)
     return section
@@ -146,17 +117,19 @@ def channels(plan: Plan, load: Executor, engines: EngineSource) -> Section:
 def downloads(plan: Plan, load: Executor, engines: EngineSource) -> Section:
     """Bytes of a streamed HTTP response in the time in which a plain Autobahn echo returns one small frame."""
     section = Section(f"Download worker → channel → engine → HTTP, pieces of {MESSAGE_BYTES // 1024} KiB")
-    with engines() as engine, _yardstick("echo") as (echo, echo_port):
-        others = _side("Autobahn echo", load, plain_echo, echo_port, IN_FLIGHT, (echo.pid,))
+    with engines() as engine, yardstick("echo") as (echo, echo_port):
+        others = side_of("Autobahn echo", load, plain_echo, echo_port, IN_FLIGHT, (echo.pid,))
         target = engine.worker_port, engine.http_port, "large", 1, IN_FLIGHT_OF_CHANNELS, (engine.pid,)
-        raw = _side("raw worker", load, streamed_pieces, *target)
-        found, echoed = _alternate(section, plan, raw, others)
+        raw = side_of("raw worker", load, streamed_pieces, *target)
+        found, echoed = alternate(section, plan, raw, others)
         section.rows += [Row.of(raw.name, found), Row.of(others.name, echoed)]
         _compare_bytes(section, raw.name, MESSAGE_BYTES, found, echoed)
         with _sdk_worker(engine) as (name, worker):
             path = f"bulk/download?bytes={DOWNLOAD_BYTES}"
-            whole = _side(name, load, whole_responses, engine.http_port, path, DOWNLOAD_BYTES, (engine.pid, worker.pid))
-            found, echoed = _alternate(section, plan, whole, others)
+            whole = side_of(
+                name, load, whole_responses, engine.http_port, path, DOWNLOAD_BYTES, (engine.pid, worker.pid)
+            )
+            found, echoed = alternate(section, plan, whole, others)
         section.rows.append(Row.of(f"{name}, each {DOWNLOAD_BYTES // 10**6} MB", found))
         _compare_bytes(section, name, DOWNLOAD_BYTES, found, echoed)
         busy = [each.busy(1) for each in found]
@@ -167,25 +140,11 @@ def downloads(plan: Plan, load: Executor, engines: EngineSource) -> Section:
 def events(plan: Plan, load: Executor, engines: EngineSource) -> Section:
     """Small events of streamed responses, each flushed alone, against a plain Autobahn echo with as many in flight."""
     section = Section(f"Events worker → channel → engine → HTTP, {EVENT_STREAMS} responses, one in flight in each")
-    with engines() as engine, _yardstick("echo") as (echo, echo_port):
+    with engines() as engine, yardstick("echo") as (echo, echo_port):
         target = engine.worker_port, engine.http_port, "events", EVENT_STREAMS, 1, (engine.pid,)
-        ours = _side("engine", load, streamed_pieces, *target)
-        others = _side("Autobahn echo", load, plain_echo, echo_port, EVENT_STREAMS, (echo.pid,))
-        _compare(section, plan, ours, others, None)
-    return section
-
-
-def state(plan: Plan, load: Executor, engines: EngineSource) -> Section:
-    """Durable sets, gets and updates of the state against a plain Autobahn echo."""
-    section = Section(f"State, {KEYS:,} keys, each change on disk before its answer")
-    with engines() as engine, _yardstick("echo") as (echo, echo_port):
-        load.submit(fill, engine.worker_port).result()
-        for in_flight in IN_FLIGHT_OF_STATE:
-            for kind, aim in (("set", Aim("≥", 0.6)), ("get", Aim("≥", 0.8)), ("update", None)):
-                target = engine.worker_port, kind, in_flight, (engine.pid,)
-                ours = _side(f"{kind}, {in_flight} in flight", load, state_calls, *target)
-                others = _side(f"Autobahn echo at {in_flight}", load, plain_echo, echo_port, in_flight, (echo.pid,))
-                _compare(section, plan, ours, others, aim if in_flight > 1 else None)
+        ours = side_of("engine", load, streamed_pieces, *target)
+        others = side_of("Autobahn echo", load, plain_echo, echo_port, EVENT_STREAMS, (echo.pid,))
+        compare(section, plan, ours, others, None)
     return section
 
 
@@ -215,18 +174,21 @@ def startup(plan: Plan, load: Executor, engines: EngineSource) -> Section:
 
 BENCHMARKS: dict[str, Benchmark] = {
     each.__name__: each
-    for each in (calls, latency, answers, http, routes, channels, downloads, events, state, memory, startup)
+    for each in (
+        *(calls, latency, answers, http, routes, channels, downloads, events),
+        *(state, beside, fanout, memory, startup, recovery),
+    )
 }
-NEED_A_FRESH_ENGINE = ("memory", "startup")
+NEED_A_FRESH_ENGINE = ("state", "beside", "fanout", "memory", "startup", "recovery")
 
 
 def _compare_with_echo(
     section: Section, plan: Plan, load: Executor, engines: EngineSource, in_flight: int, aim: Aim | None = None
 ) -> None:
-    with engines() as engine, _worker(engine) as worker, _yardstick("echo") as (echo, echo_port):
-        ours = _side("engine", load, routed_calls, engine.worker_port, in_flight, (engine.pid, worker.pid))
-        others = _side("Autobahn echo", load, plain_echo, echo_port, in_flight, (echo.pid,))
-        _compare(section, plan, ours, others, aim)
+    with engines() as engine, bench_worker(engine) as worker, yardstick("echo") as (echo, echo_port):
+        ours = side_of("engine", load, routed_calls, engine.worker_port, in_flight, (engine.pid, worker.pid))
+        others = side_of("Autobahn echo", load, plain_echo, echo_port, in_flight, (echo.pid,))
+        compare(section, plan, ours, others, aim)
 
 
 def _compare_bytes(section: Section, name: str, size: int, found: list[Round], echoed: list[Round]) -> None:
@@ -247,44 +209,6 @@ def _compare_bytes(section: Section, name: str, size: int, found: list[Round], e
     ]
 
 
-def _side(name: str, load: Executor, function: Callable[..., Round], *target: object) -> Side:
-    """Bind a load to its target; it runs in the process of the loads."""
-    return Side(name, lambda seconds, limit: load.submit(function, *target, seconds, limit).result())
-
-
-def _compare(section: Section, plan: Plan, ours: Side, others: Side, aim: Aim | None) -> None:
-    """Run both sides in turn and note what was found."""
-    found, found_of_others = _alternate(section, plan, ours, others)
-    section.compare(ours.name, found, others.name, found_of_others, aim)
-
-
-def _alternate(section: Section, plan: Plan, ours: Side, others: Side) -> tuple[list[Round], list[Round]]:
-    """Run both sides in turn, after a short round of each that is not measured, and return their rounds."""
-
-    def run(side: Side, seconds: float) -> Round:
-        found = side.run(seconds, MOST_CALLS)
-        section.account_for(side.name, found)
-        return found
-
-    rounds: dict[Side, list[Round]] = {ours: [], others: []}
-    for side in rounds:
-        run(side, WARM_SECONDS)
-    for number in range(plan.repeat):
-        for side in (ours, others) if number % 2 == 0 else (others, ours):
-            rounds[side].append(run(side, plan.seconds))
-    return rounds[ours], rounds[others]
-
-
-@contextlib.contextmanager
-def _worker(engine: Engine) -> Iterator[Process]:
-    """Run the bench worker, registered and called once, until the block ends."""
-    with tempfile.TemporaryDirectory(prefix="iii-bench-") as directory:
-        command = [sys.executable, "-m", "bench.worker", str(engine.worker_port)]
-        with running("bench worker", command, Path(directory)) as process:
-            process.wait_for_line(READY)
-            yield process
-
-
 @contextlib.contextmanager
 def _sdk_worker(engine: Engine) -> Iterator[tuple[str, Process]]:
     """Run a worker on a published Python SDK, which is installed if it is not, until the block ends."""
@@ -296,17 +220,6 @@ def _sdk_worker(engine: Engine) -> Iterator[tuple[str, Process]]:
             path = "bulk/download?bytes=8"
             _until(lambda: whole_responses(engine.http_port, path, 8, (), 5.0, 1).answered == 1, time.sleep)
             yield sdk.name, process
-
-
-@contextlib.contextmanager
-def _yardstick(name: str) -> Iterator[tuple[Process, int]]:
-    """Run a yardstick and name its port, until the block ends."""
-    with tempfile.TemporaryDirectory(prefix="iii-bench-") as directory:
-        port = free_port()
-        command = [sys.executable, "-m", "bench.yardsticks", name, str(port)]
-        with running(f"yardstick {name}", command, Path(directory), measured=True) as process:
-            process.wait_for_port(port)
-            yield process, port
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ import attrs
 
 from bench.frames import HOST
 from bench.processes import allow_open_files, free_port, running
+from iii.storage.file import StoreFile
 
 CONFIGURATION = """\
 engine:
@@ -24,6 +25,8 @@ workers:
   - name: iii-http
     config: {{host: {host}, port: {http_port}}}
   - name: iii-state
+  - name: iii-stream
+    config: {{host: {host}, port: {stream_port}}}
 """
 
 
@@ -35,21 +38,32 @@ class Engine:
     worker_port: int
     http_port: int
     start_seconds: float
+    stream_port: int = 0
 
 
 EngineSource = Callable[[], AbstractContextManager[Engine]]
 
 
 @contextlib.contextmanager
-def started() -> Iterator[Engine]:
-    """Run a new engine with an empty data directory until the block ends."""
+def started(prepare: Callable[[Path], object] = lambda data: None) -> Iterator[Engine]:
+    """
+    Run a new engine until the block ends.
+
+    @param prepare: Puts something into its data directory first, which does not exist yet.
+    """
     allow_open_files()
     with tempfile.TemporaryDirectory(prefix="iii-bench-") as name:
-        directory, worker_port, http_port = Path(name), free_port(), free_port()
+        directory, worker_port, http_port, stream_port = Path(name), free_port(), free_port(), free_port()
+        prepare(directory / "data")
         configuration = directory / "bench.yaml"
         configuration.write_text(
             CONFIGURATION.format(
-                directory=directory, host=HOST, api_port=free_port(), worker_port=worker_port, http_port=http_port
+                directory=directory,
+                host=HOST,
+                api_port=free_port(),
+                worker_port=worker_port,
+                http_port=http_port,
+                stream_port=stream_port,
             )
         )
         twistd = str(Path(sys.executable).with_name("twistd"))
@@ -57,7 +71,21 @@ def started() -> Iterator[Engine]:
         with running("engine", command, directory, measured=True) as process:
             seconds = process.wait_for_port(worker_port)
             process.wait_for_port(http_port)
-            yield Engine(process.pid, worker_port, http_port, seconds)
+            yield Engine(process.pid, worker_port, http_port, seconds, stream_port)
+
+
+def leave_values(directory: Path, count: int) -> None:
+    """Leave a store behind as an engine does that is killed after it has written so many values."""
+    store = StoreFile(directory)
+    store.open()
+    store.written()
+    connection = store.connect()
+    rows = ((f"k{number}", b'{"name":"somebody","count":%d}' % number) for number in range(count))
+    connection.execute("BEGIN")
+    connection.executemany("INSERT INTO state (scope, key, value) VALUES ('bench', ?, ?)", rows)
+    connection.execute("COMMIT")
+    connection.close()
+    store.close(clean=False)
 
 
 def attached(address: str) -> EngineSource:

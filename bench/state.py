@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Callable
 
 import attrs
@@ -11,6 +13,8 @@ from bench.frames import ConnectionEnded, WebSocket, frame
 from bench.ledger import Ledger, Round
 
 KEYS = 10_000
+IN_FLIGHT_BESIDE = 64
+BUSY = "the load of the state runs"
 _SCOPE = b"bench"
 _HEAD = b'{"type":"invokefunction","function_id":"state::%b","invocation_id":"%b","data":{"scope":"%b","key":"k%d"'
 _VALUE = (
@@ -83,3 +87,17 @@ def _fill(connection: WebSocket) -> None:
                 if not has_id_twice(answer, call):
                     raise ConnectionEnded(f"a key was not set: {answer!r}")
                 waiting.discard(call)
+
+
+def main(port: int, kind: str) -> None:
+    """Keep 64 calls of a kind in flight until this process is ended; C{nothing} makes none."""
+    print(BUSY, flush=True)
+    while kind != "nothing":
+        found = state_calls(port, kind, IN_FLIGHT_BESIDE, (), 3600.0, 1_000_000_000)
+        if found.failures:
+            raise ConnectionEnded(found.ended)
+    time.sleep(3600.0)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2])

@@ -1,0 +1,94 @@
+"""Benchmarks of what the engine stores, and of the streams."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from concurrent.futures import Executor
+from pathlib import Path
+
+from bench.calls import plain_echo, routed_calls
+from bench.compare import Plan, alternate, bench_worker, compare, side_of, yardstick
+from bench.engine import EngineSource, leave_values, started
+from bench.fanout import stream_events
+from bench.processes import running
+from bench.report import Aim, Figure, Row, Section
+from bench.state import BUSY, KEYS, fill, state_calls
+
+IN_FLIGHT_OF_STATE = (1, 64)
+IN_FLIGHT_OF_CALLS = 32
+CLIENTS = (1, 100, 1000)
+COMPARED_CLIENTS = 100
+EVENTS_IN_FLIGHT = 64
+STORED_VALUES = 100_000
+
+
+def state(plan: Plan, load: Executor, engines: EngineSource) -> Section:
+    """Durable sets, gets and updates of the state against a plain Autobahn echo."""
+    section = Section(f"State, {KEYS:,} keys, each change on disk before its answer")
+    with engines() as engine, yardstick("echo") as (echo, echo_port):
+        load.submit(fill, engine.worker_port).result()
+        for in_flight in IN_FLIGHT_OF_STATE:
+            for kind, aim in (("set", Aim("≥", 0.6)), ("get", Aim("≥", 0.8)), ("update", None)):
+                target = engine.worker_port, kind, in_flight, (engine.pid,)
+                ours = side_of(f"{kind}, {in_flight} in flight", load, state_calls, *target)
+                others = side_of(f"Autobahn echo at {in_flight}", load, plain_echo, echo_port, in_flight, (echo.pid,))
+                compare(section, plan, ours, others, aim if in_flight > 1 else None)
+    return section
+
+
+def beside(plan: Plan, load: Executor, engines: EngineSource) -> Section:
+    """Routed calls while another worker keeps 64 durable sets in flight, and while it keeps 64 gets."""
+    section = Section(f"Calls worker → engine → worker, {IN_FLIGHT_OF_CALLS} in flight, beside other work")
+    with engines() as engine, bench_worker(engine) as worker:
+        load.submit(fill, engine.worker_port).result()
+        target = engine.worker_port, IN_FLIGHT_OF_CALLS, (engine.pid, worker.pid)
+        p99 = {}
+        for kind in ("nothing", "get", "set"):
+            with tempfile.TemporaryDirectory(prefix="iii-bench-") as directory:
+                command = [sys.executable, "-m", "bench.state", str(engine.worker_port), kind]
+                with running(f"state {kind}", command, Path(directory)) as process:
+                    process.wait_for_line(BUSY)
+                    calls = side_of(f"beside {kind}", load, routed_calls, *target)
+                    calls.run(plan.seconds, 1_000_000)
+                    found = [calls.run(plan.seconds, 1_000_000) for _ in range(plan.repeat)]
+            for each in found:
+                section.account_for(calls.name, each)
+            section.rows.append(Row.of(calls.name, found))
+            p99[kind] = [each.latency_p99_us / 1000 for each in found]
+        differences = [ours - others for ours, others in zip(p99["set"], p99["get"], strict=True)]
+        section.figures.append(Figure.of("p99 beside sets above p99 beside gets", differences, " ms"))
+    return section
+
+
+def fanout(plan: Plan, load: Executor, engines: EngineSource) -> Section:
+    """Events of a stream, received by 1, 100 and 1,000 clients, and with one more that never reads."""
+    section = Section(f"Stream events worker → engine → clients, {EVENTS_IN_FLIGHT} events in flight")
+    with engines() as engine, yardstick("echo") as (echo, echo_port):
+        others = side_of("Autobahn echo", load, plain_echo, echo_port, EVENTS_IN_FLIGHT, (echo.pid,))
+        for clients, stalled in [*((number, 0) for number in CLIENTS), (COMPARED_CLIENTS, 1)]:
+            name = f"{clients:,} clients" + (f" and {stalled} that stalls" if stalled else "")
+            ours = side_of(
+                name, load, stream_events, engine.worker_port, engine.stream_port, clients, stalled, EVENTS_IN_FLIGHT,
+                (engine.pid,),
+            )  # fmt: skip
+            found, echoed = alternate(section, plan, ours, others)
+            section.rows += [Row.of(name, found), Row.of(others.name, echoed)]
+            rates = [clients * our.per_second / other.per_second for our, other in zip(found, echoed, strict=True)]
+            aim = Aim("≥", 3.0) if clients == COMPARED_CLIENTS and not stalled else None
+            section.figures += [
+                Figure.of(f"deliveries, {name} / {others.name}", rates, aim=aim),
+                Figure.of(f"CPU for each delivery, {name}", [our.cpu_us() / clients for our in found], " µs"),
+            ]
+    return section
+
+
+def recovery(plan: Plan, load: Executor, engines: EngineSource) -> Section:
+    """Time until the workers' port listens after a crash, with many values in the store, which is checked."""
+    section = Section(f"Start after SIGKILL with {STORED_VALUES:,} values in the store")
+    seconds = []
+    for _ in range(plan.repeat):
+        with started(lambda directory: leave_values(directory, STORED_VALUES)) as engine:
+            seconds.append(engine.start_seconds)
+    section.figures.append(Figure.of("listening", seconds, " s", Aim("≤", 2.0)))
+    return section
