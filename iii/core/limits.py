@@ -33,6 +33,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     @ivar channel_buffer_bytes: Bytes buffered in one channel before its writer is not read from.
     @ivar ordered_backlog: Events of one source, such as one worker, that wait for a function to have dealt with the one
         before; above, events are dropped.
+    @ivar reaction_backlog_bytes: Bytes of the events of one trigger type, C{state} or C{stream}, that wait for
+        functions to have dealt with earlier ones, or for conditions; above, events are dropped.
     @ivar telemetry_frame_bytes: One frame with traces, metrics or logs; a larger one is dropped.
     @ivar log_store_bytes: Log records that are kept; above, the oldest are dropped.
     @ivar log_deliveries: Calls that one C{log} trigger waits for; above, records are not delivered.
@@ -62,6 +64,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     channels_per_connection: Count = 10_000
     channel_buffer_bytes: Count = 4 * 2**20
     ordered_backlog: Count = 1000
+    reaction_backlog_bytes: Count = 256 * 2**20
     telemetry_frame_bytes: Count = 4 * 2**20
     log_store_bytes: Count = 16 * 2**20
     log_deliveries: Count = 1024
