@@ -17,6 +17,69 @@ from iii.core.errors import BacklogFull
 from iii.core.invocations import Call, Completion, error_body
 from iii.wire.messages import ABSENT, DEFAULT_NAMESPACE, ErrorBody
 
+Done = Callable[[], None]
+"""Says that a piece of work has ended; only the first time counts."""
+
+
+class Turns:
+    """
+    Does the work of one key piece after piece, that of different keys concurrently.
+
+    A key is in it while its work is under way; its length is the number of these.
+    """
+
+    log = Logger()
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._waiting: dict[Hashable, deque[Callable[[], None]]] = {}  # a key is here while its work is under way
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._waiting
+
+    def take(self, key: Hashable, work: Callable[[Done], None]) -> bool:
+        """
+        Start a piece of work when all earlier ones of this key have ended: perhaps before this returns.
+
+        @param work: Given what it calls when it has ended, however it did; raising ends it, too.
+        @return: C{False}: C{ordered_backlog} pieces wait already, and this one is not done; that has been counted.
+        """
+        waiting = self._waiting.get(key)
+        if waiting is None:
+            self._waiting[key] = deque()
+            self._start(key, work)
+        elif len(waiting) < self._engine.limits.ordered_backlog:
+            waiting.append(partial(self._start, key, work))
+        else:
+            self._engine.counters.hit("ordered_backlog")
+            return False
+        return True
+
+    def _start(self, key: Hashable, work: Callable[[Done], None]) -> None:
+        ended = False
+
+        def done() -> None:
+            nonlocal ended
+            if not ended:
+                ended = True
+                self._next(key)
+
+        try:
+            work(done)
+        except Exception:  # a defect; what waits goes on
+            self.log.failure("work in turn has failed")
+            done()
+
+    def _next(self, key: Hashable) -> None:
+        waiting = self._waiting[key]
+        if waiting:
+            self._engine.clock.callLater(0, waiting.popleft())
+        else:
+            del self._waiting[key]
+
 
 class OrderedCalls:
     """
@@ -25,14 +88,11 @@ class OrderedCalls:
     Its length is the number of keys with a call under way.
     """
 
-    log = Logger()
-
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._waiting: dict[Hashable, deque[Callable[[], None]]] = {}  # a key is here while a call is under way
+        self._engine, self._turns = engine, Turns(engine)
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._turns)
 
     def invoke(
         self,
@@ -51,47 +111,19 @@ class OrderedCalls:
         @param complete: As for L{Engine.invoke}; gets a L{BacklogFull} when too many wait, and then no call is made.
         @param wanted: Asked when its turn comes; C{False} leaves the call out, and C{complete} hears nothing.
         """
-        waiting = self._waiting.get(key)
-        make = partial(self._make, key, function_id, data, complete, namespace, metadata, wanted)
-        limit = self._engine.limits.ordered_backlog
-        if waiting is None:
-            self._waiting[key] = deque()
-            make()
-        elif len(waiting) < limit:
-            waiting.append(make)
-        else:
-            self._engine.counters.hit("ordered_backlog")
-            complete(Call(function_id, complete, 0.0), ABSENT, error_body(BacklogFull(function_id, limit)))
 
-    def _make(
-        self,
-        key: Hashable,
-        function_id: str,
-        data: Raw,
-        complete: Completion,
-        namespace: str,
-        metadata: Raw,
-        wanted: Callable[[], bool],
-    ) -> None:
-        def ended(call: Call, result: Raw, error: ErrorBody | None) -> None:
-            try:
-                complete(call, result, error)
-            finally:
-                self._next(key)
+        def work(done: Done) -> None:
+            def ended(call: Call, result: Raw, error: ErrorBody | None) -> None:
+                try:
+                    complete(call, result, error)
+                finally:
+                    done()
 
-        try:
-            made = wanted()
-            if made:
+            if wanted():
                 self._engine.invoke(function_id, data, ended, namespace=namespace, metadata=metadata)
-        except Exception:  # a defect; what waits goes on
-            self.log.failure("an ordered call of {function} failed", function=function_id)
-            made = False
-        if not made:
-            self._next(key)
+            else:
+                done()
 
-    def _next(self, key: Hashable) -> None:
-        waiting = self._waiting[key]
-        if waiting:
-            self._engine.clock.callLater(0, waiting.popleft())
-        else:
-            del self._waiting[key]
+        if not self._turns.take(key, work):
+            full = BacklogFull(function_id, self._engine.limits.ordered_backlog)
+            complete(Call(function_id, complete, 0.0), ABSENT, error_body(full))

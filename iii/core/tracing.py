@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from secrets import token_hex
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -28,6 +29,17 @@ def passed_on(traceparent: str | None, baggage: str | None, function_id: str) ->
     if traceparent is None and "=" not in (baggage or ""):
         return None, None
     return traceparent, with_function(baggage, function_id)
+
+
+def continued(traceparent: str | None) -> str:
+    """
+    Return the C{traceparent} for what the engine calls because of a call: a new span in the caller's trace, or in a new
+    trace when the caller had none.
+    """
+    if traceparent is not None and _traceparent(traceparent):
+        _, trace, _, flags = traceparent.split("-")
+        return f"00-{trace}-{token_hex(8)}-{flags}"
+    return f"00-{token_hex(16)}-{token_hex(8)}-01"
 
 
 def with_function(baggage: str | None, function_id: str) -> str:

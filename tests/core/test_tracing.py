@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from iii.core.tracing import limit, passed_on, with_function
+from iii.core.tracing import continued, limit, passed_on, with_function
 from iii.wire.messages import InvokeFunction
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -26,6 +26,20 @@ class PassedOnTests(SynchronousTestCase):
         for parent in (None, "", "x", PARENT.upper(), "ff" + PARENT[2:], zeros, PARENT + "\n"):
             for baggage in (None, "", "  ", "nonsense"):
                 self.assertEqual(passed_on(parent, baggage, "f"), (None, None))
+
+
+class ContinuedTests(SynchronousTestCase):
+    def test_parent(self) -> None:
+        """The trace and its flags stay, the span is a new one."""
+        first, second = continued(PARENT), continued(PARENT)
+        self.assertRegex(first, r"\A00-0af7651916cd43dd8448eb211c80319c-[0-9a-f]{16}-01\Z")
+        self.assertEqual(len({PARENT, first, second}), 3)
+
+    def test_none(self) -> None:
+        """Without a valid parent there is a new trace, which is sampled."""
+        first, second = continued(None), continued("x")
+        self.assertRegex(first, r"\A00-[0-9a-f]{32}-[0-9a-f]{16}-01\Z")
+        self.assertNotEqual(first.split("-")[1], second.split("-")[1])
 
 
 class WithFunctionTests(SynchronousTestCase):
