@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import resource
 import subprocess
+import sys
 from pathlib import Path
-from typing import Any
-
 from twisted.internet import reactor
-from twisted.internet.defer import gatherResults
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SkipTest, TestCase
 
 from tests.integration.engine import EngineProcess
+from tests.integration.process import ProcessFailed
 from tests.sdk.client import Client, RemoteError, connect
 
 VALUE = "x" * 2000
@@ -30,8 +31,8 @@ class FaultTests(TestCase):
                 return kept, refused[0]
         raise AssertionError("the disk was never full")
 
-    def set(self, client: Client, key: str) -> Any:
-        from twisted.internet.defer import Deferred
+    def set(self, client: Client, key: str) -> Deferred[RemoteError | None]:
+        """Set a key, and return why that was refused."""
 
         async def outcome() -> RemoteError | None:
             try:
@@ -99,3 +100,40 @@ class FaultTests(TestCase):
         again = await connect(reactor, engine.worker_port)
         self.addCleanup(again.close)
         await self.check(again, [*kept, "again"])
+
+
+class SharedStoreTests(TestCase):
+    async def test_two_engines(self) -> None:
+        """A second engine with the same store does not start, and says who has it; the first one goes on."""
+        first = await EngineProcess.for_test(self, reactor, [{"name": "iii-state"}])
+        settings = {"data_directory": str(first.directory / "data")}
+        second = EngineProcess(reactor, Path(self.mktemp()).resolve(), [{"name": "iii-state"}], settings)
+        self.addCleanup(second.kill)
+        with self.assertRaises(ProcessFailed) as failed:
+            await second.start()
+        self.assertIn(f"store.db: another engine has it open (process {first.pid})", str(failed.exception))
+        self.assertIn("exit code 1", str(failed.exception))
+        client = await connect(reactor, first.worker_port)
+        await client.call("state::set", {"scope": "s", "key": "k", "value": 1})
+        await client.close()
+
+    async def test_backup(self) -> None:
+        """What C{iii backup} copies while the engine runs can take the store's place."""
+        engine = await EngineProcess.for_test(self, reactor, [{"name": "iii-state"}])
+        client = await connect(reactor, engine.worker_port)
+        await client.call("state::set", {"scope": "s", "key": "k", "value": "as backed up"})
+        iii = str(Path(sys.executable).with_name("iii"))
+        command = [iii, "-c", "config.yaml", "backup", "copy.db"]
+        done = await deferToThread(subprocess.run, command, cwd=engine.directory, capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertRegex(done.stdout, r"store\.db -> .*copy\.db \([\d,]+ bytes\)")
+        await client.call("state::set", {"scope": "s", "key": "k", "value": "later"})
+        await client.close()
+        await engine.stop()
+        for companion in (engine.directory / "data").glob("store.db-*"):
+            companion.unlink()
+        (engine.directory / "copy.db").rename(engine.directory / "data" / "store.db")
+        await engine.start()
+        client = await connect(reactor, engine.worker_port)
+        self.addCleanup(client.close)
+        self.assertEqual(await client.call("state::get", {"scope": "s", "key": "k"}), "as backed up")
