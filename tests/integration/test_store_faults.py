@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.threads import deferToThread
