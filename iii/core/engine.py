@@ -17,7 +17,7 @@ from iii.core.channels import Channels
 from iii.core.connections import Connection
 from iii.core.errors import AnswerLost, CallTimedOut, FunctionNotFound
 from iii.core.functions import BuiltinFunction, Caller, Function, FunctionDeclaration, FunctionTable
-from iii.core.invocations import Call, Completion, Deadlines
+from iii.core.invocations import Call, CallFailed, Completion, Deadlines
 from iii.core.limits import Limits
 from iii.core.reattach import ANSWER_TIMEOUT, BrokenOff
 from iii.core.triggers import Provider, Trigger, TriggerTable
@@ -30,18 +30,6 @@ MAX_ROUTES_COUNTED = 10_000
 """Routes that are counted apart, former ones included; others are counted together."""
 
 Ownership = Literal["shared", "exclusive"]
-
-
-class CallFailed(Exception):
-    """
-    A call of L{Engine.call} ended with an error.
-
-    @ivar error: As the callee or the engine gave it.
-    """
-
-    def __init__(self, error: ErrorBody) -> None:
-        super().__init__(f"{error.code}: {error.message}")
-        self.error = error
 
 
 @attrs.define
@@ -243,7 +231,16 @@ class Engine:
         self.route(call, function, namespace, data, metadata, traceparent, baggage, None)
         return call
 
-    def call(self, function_id: str, data: Raw, *, namespace: str = DEFAULT_NAMESPACE) -> Deferred[Raw]:
+    def call(
+        self,
+        function_id: str,
+        data: Raw,
+        *,
+        namespace: str = DEFAULT_NAMESPACE,
+        metadata: Raw = ABSENT,
+        traceparent: str | None = None,
+        baggage: str | None = None,
+    ) -> Deferred[Raw]:
         """L{invoke} for code that is not on the hot path: the result, or a failure with L{CallFailed}."""
 
         def complete(_: Call, result: Raw, error: ErrorBody | None) -> None:
@@ -253,7 +250,15 @@ class Engine:
                 waiting.errback(CallFailed(error))
 
         waiting: Deferred[Raw] = Deferred(lambda _: call.cancel())
-        call = self.invoke(function_id, data, complete, namespace=namespace)
+        call = self.invoke(
+            function_id,
+            data,
+            complete,
+            namespace=namespace,
+            metadata=metadata,
+            traceparent=traceparent,
+            baggage=baggage,
+        )
         return waiting
 
     def route(

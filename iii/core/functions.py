@@ -19,7 +19,7 @@ from twisted.logger import Logger
 
 from iii.core.errors import EngineError, InternalError, InvalidInput
 from iii.core.ids import new_id
-from iii.core.invocations import Call
+from iii.core.invocations import Call, CallFailed
 from iii.wire.messages import ABSENT, DEFAULT_NAMESPACE, RegisterFunction, value_of
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class FunctionDeclaration:
 
     @ivar input: What the payload is decoded to; unknown members are ignored, null is absent.
     @ivar handler: Called with the input and the L{Caller}.  Returns what msgspec can encode, C{None} for no result, or
-        an awaitable of either; an L{EngineError} goes to the caller.
+        an awaitable of either; an L{EngineError} goes to the caller, and the error of a L{CallFailed}, too.
     @ivar output: The shape of the result, for introspection only.
     @ivar metadata: JSON, shown by introspection.
     """
@@ -129,6 +129,8 @@ class BuiltinFunction:
     def _failed(self, call: Call, failure: Any) -> None:
         if failure.check(EngineError):
             call.fail(failure.value)
+        elif failure.check(CallFailed):
+            call.finish(ABSENT, failure.value.error)
         else:
             self._defect(call, failure)
 

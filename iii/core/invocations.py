@@ -94,6 +94,18 @@ def discard(call: Call, result: Raw, error: ErrorBody | None) -> None:
     """The completion of calls whose outcome nobody wants."""
 
 
+class CallFailed(Exception):
+    """
+    A call of C{Engine.call} ended with an error.  Raised by a built-in function, it goes to the caller as it is.
+
+    @ivar error: As the callee or the engine gave it.
+    """
+
+    def __init__(self, error: ErrorBody) -> None:
+        super().__init__(f"{error.code}: {error.message}")
+        self.error = error
+
+
 class EngineErrorBody(ErrorBody):
     """An error that the engine made, whatever codes workers give to theirs."""
 

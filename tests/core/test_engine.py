@@ -8,7 +8,8 @@ from msgspec import Raw
 
 from iii.core.announcement import Announcement
 from iii.core.connections import Connection
-from iii.core.engine import CallFailed, Module
+from iii.core.engine import Module
+from iii.core.invocations import CallFailed
 from iii.wire.messages import ErrorBody
 from tests.core.case import ID, PARENT, CallerAndCallee
 from tests.core.fakes import FakeEdge, FakeProvider, FakeWorker, connect
@@ -69,6 +70,12 @@ class EngineTests(CallerAndCallee):
         waiting = self.engine.call("f", Raw(b"1"))
         self.callee.answer(self.invocation(), result=2)
         self.assertEqual(bytes(self.successResultOf(waiting)), b"2")
+
+    def test_call_in_trace(self) -> None:
+        """They may be part of a trace, and have metadata."""
+        self.engine.call("f", Raw(b"1"), metadata=Raw(b"2"), traceparent=PARENT, baggage="a=b")
+        invocation = self.invocation()
+        self.assertEqual([invocation[name] for name in ("metadata", "traceparent", "baggage")], [2, PARENT, "a=b"])
 
     def test_call_failed(self) -> None:
         """They fail with the callee's error."""

@@ -318,6 +318,20 @@ class BuiltinFunctionTests(SynchronousTestCase):
         self.assertEqual(self.call({})[0], "internal_error")
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
+    def test_passed_on(self) -> None:
+        """The error of a call that a handler makes, and does not treat, is the answer, as the callee gave it."""
+        self.worker.register("f")
+
+        async def handler(given: Input, caller: Caller) -> Raw:
+            return await self.engine.call("f", Raw(b"1"))
+
+        self.declare(handler)
+        waiting = self.worker.call("m::f", {})
+        error = {"code": "c", "message": "m", "stacktrace": "s"}
+        self.worker.answer(self.worker.received("invokefunction")[0], error=error)
+        (answer,) = (each for each in self.worker.received("invocationresult") if each["invocation_id"] == waiting)
+        self.assertEqual(answer["error"], error)
+
     def test_caller_gone(self) -> None:
         """An answer for a worker that has gone is dropped."""
         later: Deferred[str] = Deferred()
