@@ -8,7 +8,8 @@ from zope.interface import implementer
 
 from iii.core.channels import Channel, Channels
 from iii.interfaces import IChannelSocket
-from iii.modules.workers.handshake import ChannelPath, Refused
+from iii.modules.workers.handshake import ChannelPath
+from iii.wire.server import Refused
 
 if TYPE_CHECKING:
     from iii.modules.workers.protocol import SocketProtocol

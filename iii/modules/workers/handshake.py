@@ -1,20 +1,15 @@
-"""
-Who may open a WebSocket on the worker port, and to what (spec/worker-protocol.md, 1; DESIGN.md, 9).
-
-Browsers send C{Origin}: pages of other sites must not reach an engine on the visitor's machine, so only loopback and
-listed origins are let in, also on loopback.  Programs send none.
-"""
+"""Who may open a WebSocket on the worker port, and to what (spec/worker-protocol.md, 1; DESIGN.md, 9)."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
-from ipaddress import ip_address
-from urllib.parse import parse_qs, urlsplit
+from collections.abc import Mapping
+from urllib.parse import parse_qs
 
 import attrs
 
 from iii.core.access import authorized
+from iii.wire.server import Refused
 
 _channel = re.compile(r"(?:/ws)?/ws/channels/([^/]+)").fullmatch
 _WORKER_PATHS = {"/", "/ws", "/ws/"}
@@ -43,14 +38,6 @@ class ChannelPath:
 Path = WorkerPath | TelemetryPath | ChannelPath
 
 
-@attrs.define
-class Refused(Exception):
-    """A request is answered with an HTTP status and a text instead of an upgrade."""
-
-    status: int
-    text: str
-
-
 def known(path: str) -> bool:
     """Whether anything is served under a path."""
     return path in _WORKER_PATHS or path in _TELEMETRY_PATHS or _channel(path) is not None
@@ -76,19 +63,6 @@ def destination(path: str, query: str) -> Path:
     return ChannelPath(channel[1], key, direction)
 
 
-def check_origin(headers: Mapping[str, str], allowed: Collection[str]) -> None:
-    """
-    Let a browser in only from loopback or a listed origin (C{*} lists all).
-
-    @param headers: By lower-case name.
-    @raise Refused: 403.
-    """
-    origin = headers.get("origin")
-    if origin is None or "*" in allowed or origin in allowed or _is_loopback(origin):
-        return
-    raise Refused(403, f"origin {origin} is not allowed; list it under engine.origins")
-
-
 def check_token(headers: Mapping[str, str], token: str | None) -> None:
     """
     With a token configured, want it (SDKs send C{III_TOKEN}).
@@ -98,11 +72,3 @@ def check_token(headers: Mapping[str, str], token: str | None) -> None:
     """
     if not authorized(headers.get("authorization", "").encode("latin-1"), token):
         raise Refused(401, "this engine wants a token: set III_TOKEN")
-
-
-def _is_loopback(origin: str) -> bool:
-    try:
-        host = urlsplit(origin).hostname or ""
-        return host == "localhost" or host.endswith(".localhost") or ip_address(host).is_loopback
-    except ValueError:  # no URL, or a name
-        return False

@@ -18,14 +18,9 @@ from iii.core.engine import Engine
 from iii.core.limits import Limits
 from iii.interfaces import IChannelSocket, IConnection
 from iii.modules.workers.channel import ChannelEnd
-from iii.modules.workers.listener import (
-    SERVICE_RESTART,
-    SILENT_SECONDS,
-    STOP_TIMEOUT,
-    WorkerFactory,
-    WorkerListener,
-)
+from iii.modules.workers.listener import WorkerFactory, WorkerListener
 from iii.wire.outbox import Flusher
+from iii.wire.server import SERVICE_RESTART, SILENT_SECONDS, STOP_TIMEOUT
 from tests.websockets import PEER, Transport, masked, request
 
 
