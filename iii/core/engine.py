@@ -49,6 +49,14 @@ class Counters:
     peers_dropped: int = 0
     telemetry_frames: int = 0
     telemetry_bytes: int = 0
+    stream_connections: int = 0
+    stream_connections_ended: int = 0
+    stream_connections_refused: int = 0
+    stream_subscriptions: int = 0
+    stream_subscriptions_ended: int = 0
+    stream_events: int = 0
+    stream_deliveries: int = 0
+    stream_clients_dropped: int = 0
     limit_hits: dict[str, int] = attrs.field(factory=dict)
     http_responses: dict[str, defaultdict[int, int]] = attrs.field(factory=dict)
 

@@ -47,6 +47,16 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     @ivar http_body_bytes: Body of one HTTP request; a larger one is answered with 413.  A route may set
         C{max_body_bytes} of its own, also a larger one.
     @ivar http_pipelined: Requests of one HTTP connection that are answered concurrently before it is not read from.
+    @ivar stream_connections: Open connections of the listener for stream clients; one more is closed at once.
+    @ivar stream_message_bytes: One WebSocket message from a stream client; a larger one closes its connection with
+        1009.
+    @ivar stream_subscriptions_per_connection: What one stream client may have joined at one time.
+    @ivar stream_subscription_bytes_per_connection: Bytes of the ids and names in these.
+    @ivar stream_context_bytes: The context that an auth function gives to one stream client; with a larger one the
+        client is refused.
+    @ivar stream_buffer_bytes: Bytes of events that wait to be sent to one stream client.  Above, it is dropped.
+    @ivar stream_snapshot_bytes: What one stream client that joins is told of a group, or of an item.  Of a larger one
+        it gets only the events.
     """
 
     message_bytes: Count = 64 * 2**20
@@ -76,3 +86,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     http_headers: Count = 100
     http_body_bytes: Count = 16 * 2**20
     http_pipelined: Count = 32
+    stream_connections: Count = 20_000
+    stream_message_bytes: Count = 64 * 2**10
+    stream_subscriptions_per_connection: Count = 1000
+    stream_subscription_bytes_per_connection: Count = 2**20
+    stream_context_bytes: Count = 64 * 2**10
+    stream_buffer_bytes: Count = 4 * 2**20
+    stream_snapshot_bytes: Count = 16 * 2**20
