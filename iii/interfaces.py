@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from twisted.internet.defer import Deferred
 
@@ -110,8 +110,14 @@ class IValues(Interface):
     def delete(collection: Collection, key: str) -> Deferred[bytes | None]:
         """Remove a value and return it."""
 
-    def update(collection: Collection, key: str, operations: Sequence[Operation]) -> Deferred[Updated]:
-        """Apply operations to a value in one step and store the result (spec/state.md, 4)."""
+    def update(
+        collection: Collection, key: str, operations: Sequence[Operation], accept: Callable[[bytes], None] | None = None
+    ) -> Deferred[Updated]:
+        """
+        Apply operations to a value in one step and store the result (spec/state.md, 4).
+
+        @param accept: Given the result before it is stored; with the L{EngineError} that it raises, this fails.
+        """
 
     def items(collection: Collection) -> Deferred[list[tuple[str, bytes]]]:
         """

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
+from iii.core.errors import EngineError
 from iii.interfaces import Collection, IValues
 from iii.storage.errors import StorageError, StoreFull, TooMuchToList
 from iii.storage.updates import Operation, Updated, apply
@@ -46,11 +47,19 @@ class MemoryValues:
                 del self._values[collection]
         return succeed(old)
 
-    def update(self, collection: Collection, key: str, operations: Sequence[Operation]) -> Deferred[Updated]:
+    def update(
+        self,
+        collection: Collection,
+        key: str,
+        operations: Sequence[Operation],
+        accept: Callable[[bytes], None] | None = None,
+    ) -> Deferred[Updated]:
         try:
             updated = apply(self._values.get(collection, {}).get(key), operations)
+            if accept is not None:
+                accept(updated.new)
             self._put(collection, key, updated.new)
-        except StorageError as error:
+        except (StorageError, EngineError) as error:
             return fail(error)
         return succeed(updated)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import msgspec
 from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
+from iii.core.errors import EngineError
 from iii.interfaces import Collection, IValues
 from iii.storage.errors import StorageError, TooMuchToList
 from iii.storage.schema import Table
@@ -70,11 +71,19 @@ class SqliteValues:
         # What has just removed it is to be on disk first.
         return pending.committed().addCallbacks(lambda _: None, lambda _: self.delete(collection, key))
 
-    def update(self, collection: Collection, key: str, operations: Sequence[Operation]) -> Deferred[Updated]:
+    def update(
+        self,
+        collection: Collection,
+        key: str,
+        operations: Sequence[Operation],
+        accept: Callable[[bytes], None] | None = None,
+    ) -> Deferred[Updated]:
         place = (*collection, key)
         try:
             updated = apply(self._current(place), operations)
-        except StorageError as error:
+            if accept is not None:
+                accept(updated.new)
+        except (StorageError, EngineError) as error:
             return fail(error)
         return self._store.write((self._table, place, (updated.new,))).addCallback(lambda _: updated)
 
