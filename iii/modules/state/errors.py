@@ -1,0 +1,87 @@
+"""What the state's functions answer when they fail (spec/state.md, 3.2)."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import attrs
+
+from iii.core.errors import EngineError
+
+
+@attrs.define(str=False)
+class ValueTooLarge(EngineError):
+    """A value, given or made by an update, is larger than the module's C{max_value_bytes}; the old one stays."""
+
+    code: ClassVar[str] = "VALUE_TOO_LARGE"
+    text: ClassVar[str] = "value of {size} bytes exceeds the configured max_value_bytes limit of {limit}"
+    size: int
+    limit: int
+
+
+@attrs.define(str=False)
+class ValueTooDeep(EngineError):
+    """A value, given or made by an update, is nested so deep that no message could carry it; the old one stays."""
+
+    code: ClassVar[str] = "VALUE_TOO_DEEP"
+    text: ClassVar[str] = "value is nested deeper than {limit} levels"
+    limit: int
+
+
+@attrs.define(str=False)
+class StoreFailed(EngineError):
+    """
+    The store could not do what was asked; nothing has changed.
+
+    @ivar cause: The store's own words.
+    """
+
+    cause: str
+
+
+@attrs.define(str=False)
+class SetFailed(StoreFailed):
+    """Of C{state::set}."""
+
+    code: ClassVar[str] = "SET_ERROR"
+    text: ClassVar[str] = "Failed to set value: {cause}"
+
+
+@attrs.define(str=False)
+class GetFailed(StoreFailed):
+    """Of C{state::get}."""
+
+    code: ClassVar[str] = "GET_ERROR"
+    text: ClassVar[str] = "Failed to get value: {cause}"
+
+
+@attrs.define(str=False)
+class DeleteFailed(StoreFailed):
+    """Of C{state::delete}."""
+
+    code: ClassVar[str] = "DELETE_ERROR"
+    text: ClassVar[str] = "Failed to delete value: {cause}"
+
+
+@attrs.define(str=False)
+class UpdateFailed(StoreFailed):
+    """Of C{state::update}."""
+
+    code: ClassVar[str] = "UPDATE_ERROR"
+    text: ClassVar[str] = "Failed to update value: {cause}"
+
+
+@attrs.define(str=False)
+class ListFailed(StoreFailed):
+    """Of C{state::list}."""
+
+    code: ClassVar[str] = "LIST_ERROR"
+    text: ClassVar[str] = "Failed to list values: {cause}"
+
+
+@attrs.define(str=False)
+class ListGroupsFailed(StoreFailed):
+    """Of C{state::list_groups}."""
+
+    code: ClassVar[str] = "LIST_GROUPS_ERROR"
+    text: ClassVar[str] = "Failed to list groups: {cause}"
