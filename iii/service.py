@@ -12,19 +12,25 @@ from twisted.application.service import IService, Service
 
 from iii.config.blocks.listeners import EngineFunctionsSettings, HttpSettings, WorkerManagerSettings
 from iii.config.blocks.observability import ObservabilitySettings
+from iii.config.blocks.stores import KvAdapter, StateSettings
 from iii.config.errors import ConfigError
 from iii.config.load import load
 from iii.config.settings import EngineSettings, Settings
 from iii.core.engine import Engine, Module
+from iii.interfaces import IValues
 from iii.lifecycle import Accepts, EngineServices
 from iii.modules.api.service import ApiService
 from iii.modules.engine_functions.service import EngineFunctions
 from iii.modules.http.service import HttpModule
 from iii.modules.observability.service import Observability
+from iii.modules.state.service import StateModule
 from iii.modules.workers.listener import WorkerFactory, WorkerListener
 from iii.options import Options
 from iii.storage.file import StoreFile
+from iii.storage.memory import MemoryValues
+from iii.storage.schema import STATE
 from iii.storage.sqlite import Store
+from iii.storage.sqlite_values import SqliteValues
 from iii.wire.listen import IReactor
 from iii.wire.outbox import Flusher
 
@@ -175,11 +181,25 @@ def _observability(parts: Parts, settings: ObservabilitySettings) -> Observabili
     return Observability(settings, parts.engine, parts.reactor, parts.reactor.callFromThread)
 
 
+def _state(parts: Parts, settings: StateSettings) -> StateModule:
+    return StateModule(settings, _state_values(parts, settings), parts.engine)
+
+
+def _state_values(parts: Parts, settings: StateSettings) -> IValues:
+    limits = parts.settings.limits
+    adapter = settings.adapter
+    assert isinstance(adapter, KvAdapter), "the configuration refuses what this version does not have"
+    if adapter.config.store_method == "in_memory":
+        return MemoryValues(limits.memory_store_bytes, limits.message_bytes)
+    return SqliteValues(parts.store(adapter.config.file_path), STATE, limits.message_bytes)
+
+
 BUILDERS: Mapping[str, Callable[[Parts, Any], Any]] = {
     "iii-engine-functions": _engine_functions,
     "iii-observability": _observability,
     "iii-worker-manager": _workers,
     "iii-http": _http,
+    "iii-state": _state,
 }
 LAST = ("iii-worker-manager", "iii-stream", "iii-http")
 """What workers and the world connect to starts after everything else, in this order."""

@@ -121,6 +121,10 @@ def _report_missing(entry: Listed, report: Report) -> None:
     for key in entry.module.missing_keys:
         if given.get(key) not in (None, []):
             report.error(entry.place.child(key), "is not available yet; remove it, or wait for a later version")
+    adapter = given.get("adapter")
+    if isinstance(adapter, dict) and adapter.get("name") in entry.module.missing_adapters:
+        place = entry.place.child("adapter").child("name")
+        report.error(place, f'"{adapter["name"]}" is not available yet; use another, or wait for a later version')
     idle = [key for key in entry.module.idle_keys if given.get(key) not in (None, [])]
     if idle:
         report.warning(entry.place, f"without effect in this version: {', '.join(idle)}")

@@ -31,6 +31,7 @@ class Module:
     @ivar always: It runs also when a file does not list it.
     @ivar without_file: It runs when there is no file.
     @ivar available: This version has it.  One that it does not have is read, checked and reported.
+    @ivar missing_adapters: Names of adapters that this version does not have; one that is given is refused.
     @ivar missing_keys: Keys of its block that this version does not have.  They are checked like others, and one that
         is given is refused: ignoring it could open what it closes.
     @ivar idle_keys: Likewise, but ignoring them harms nothing: a warning names those that are given.
@@ -42,6 +43,7 @@ class Module:
     always: bool = False
     without_file: bool = True
     available: bool = False
+    missing_adapters: tuple[str, ...] = ()
     missing_keys: tuple[str, ...] = ()
     idle_keys: tuple[str, ...] = ()
 
@@ -76,7 +78,13 @@ MODULES: Mapping[str, Module] = {
         Module(name="iii-telemetry", settings=TelemetrySettings, without_file=False),
         Module(name="iii-http", settings=HttpSettings, alias="http", available=True),
         Module(name="iii-stream", settings=StreamSettings),
-        Module(name="iii-state", settings=StateSettings, alias="state"),
+        Module(
+            name="iii-state",
+            settings=StateSettings,
+            alias="state",
+            available=True,
+            missing_adapters=("redis", "bridge"),
+        ),
         Module(name="iii-pubsub", settings=PubSubSettings, alias="pubsub"),
         Module(name="iii-cron", settings=CronSettings, alias="cron"),
         Module(name="iii-queue", settings=QueueSettings, alias="queue", always=True),

@@ -103,8 +103,7 @@ class ModuleTests(SynchronousTestCase):
 
     def test_sdk_fixture(self) -> None:
         """The keys which the test fixtures of the SDKs use are accepted; of those that do nothing yet, one warning."""
-        settings = read(
-            """
+        text = """
             workers:
               - name: iii-worker-manager
                 config: {port: 49199}
@@ -114,7 +113,7 @@ class ModuleTests(SynchronousTestCase):
                   port: ${P:3199}
                   cors: {allowed_origins: ["*"], allowed_methods: [GET, POST]}
               - name: iii-state
-                config: {adapter: {name: bridge, config: {bridge_url: "ws://localhost:49198"}}}
+                config: {adapter: {name: kv, config: {store_method: in_memory}}}
               - name: iii-observability
                 config:
                   enabled: ${OTEL_ENABLED:true}
@@ -124,8 +123,7 @@ class ModuleTests(SynchronousTestCase):
               - name: iii-http-functions
                 config: {security: {url_allowlist: [localhost], block_private_ips: false, require_https: false}}
             """
-        )
-        (warning,) = settings.warnings
+        (warning,) = read(text).warnings
         self.assertEqual(
             warning,
             "c.yaml:13: iii-observability: config: without effect in this version: exporter, sampling_ratio, "
