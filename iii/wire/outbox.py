@@ -119,6 +119,20 @@ class Outbox:
         if sent < len(data):
             self._transport.write(data[sent:] if sent else data)
 
+    def push(self, data: bytes) -> None:
+        """
+        Send bytes that do not count against the hard limit: a message that may be larger than that.  When they are not
+        taken at once the outbox is full until they have left, so that whoever pushes can wait with the next.
+        """
+        if self._closed:
+            return
+        self.hand_over()
+        self._transport.write(data)
+        if self._paused and not self.full:
+            self.full = True
+            if self._watcher is not None:
+                self._watcher.outboxFilled()
+
     def _filled(self) -> None:
         if self.size > self._hard:
             self._flusher.dropped(self._transport, self.size)

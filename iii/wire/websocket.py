@@ -57,6 +57,11 @@ def header(opcode: int, length: int) -> bytes:
     return _pack_large(opcode, 127, length)
 
 
+def text_frame(payload: bytes) -> bytes:
+    """One text message as a server sends it: for what goes to many peers."""
+    return header(TEXT, len(payload)) + payload
+
+
 def unmask(payload: bytes, mask: bytes) -> bytes:
     """Apply a masking key (RFC 6455, 5.3)."""
     if mask == b"\0\0\0\0":

@@ -5,8 +5,8 @@ that a worker keeps.  Here are the contracts only; a test hands in others.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
 
 import attrs
 from msgspec import Raw
@@ -42,8 +42,11 @@ class Attendance(Protocol):
         """A subscription that C{joining} has let in has ended.  Cancelled when it takes too long."""
 
 
-Read = Callable[[], Awaitable[Raw]]
-"""Gets what C{sync} tells of a custom stream: JSON, C{null} for no result.  Fails when the worker's function does."""
+Read = Callable[[], Coroutine[Any, Any, Raw]]
+"""
+An C{async} function that gets what C{sync} tells of a custom stream: JSON, C{null} for no result.  Fails when the
+worker's function does.
+"""
 
 Overrides = Callable[[str, str, str | None], Read | None]
 """
