@@ -246,6 +246,7 @@ class Engine:
         *,
         namespace: str = DEFAULT_NAMESPACE,
         metadata: Raw = ABSENT,
+        timeout: float | None = None,
         traceparent: str | None = None,
         baggage: str | None = None,
     ) -> Deferred[Raw]:
@@ -264,6 +265,7 @@ class Engine:
             complete,
             namespace=namespace,
             metadata=metadata,
+            timeout=timeout,
             traceparent=traceparent,
             baggage=baggage,
         )
