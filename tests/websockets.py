@@ -51,6 +51,9 @@ class Transport(StringTransport):
     def setsockopt(self, level: int, option: int, value: int) -> None:
         self.options.append((level, option, value))
 
+    def _checkState(self) -> None:
+        """Pausing and resuming what is being closed has no effect."""
+
     def unregisterProducer(self) -> None:
         self.producer = None
 

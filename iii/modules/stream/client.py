@@ -20,7 +20,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as TimedOut
 from twisted.logger import Logger
 
-from iii.core.engine import CallFailed
+from iii.core.invocations import CallFailed
 from iii.modules.stream import messages
 from iii.modules.stream.backend import Snapshot
 from iii.modules.stream.clients import Clients

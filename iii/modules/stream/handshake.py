@@ -108,6 +108,13 @@ def question(request: Request) -> Raw:
     return Raw(msgspec.json.encode(asked))
 
 
+class ContextTooLarge(Refused):
+    """An auth function gives a client a context that is larger than the limit."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(403, f"the context has more than {limit} bytes (`engine.limits.stream_context_bytes`)")
+
+
 class _Verdict(msgspec.Struct):
     context: Raw = NULL
     unauthorized: Raw = NULL
@@ -122,8 +129,7 @@ def context_of(answer: Raw, limit: int, *, fail_open: bool) -> Raw:
 
     @param limit: Bytes that a context may have.
     @param fail_open: Anything but an object lets the client in without a context, too.
-    @raise Refused: 401, it says C{unauthorized: true} or nothing that lets the client in; 403, the context is too
-        large.
+    @raise Refused: 401, it says C{unauthorized: true} or nothing that lets the client in; 403, L{ContextTooLarge}.
     """
     try:
         verdict = _decode_verdict(answer)
@@ -134,5 +140,5 @@ def context_of(answer: Raw, limit: int, *, fail_open: bool) -> Raw:
     if verdict is None or verdict.unauthorized == TRUE:
         raise Refused(401, "the auth function does not let this client in")
     if len(verdict.context) > limit:
-        raise Refused(403, f"the context has more than {limit} bytes (`engine.limits.stream_context_bytes`)")
+        raise ContextTooLarge(limit)
     return verdict.context.copy()

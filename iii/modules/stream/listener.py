@@ -12,10 +12,10 @@ from twisted.logger import Logger
 
 from iii.config.blocks.stores import StreamSettings
 from iii.core.complaints import Complaints
-from iii.core.engine import CallFailed
+from iii.core.invocations import CallFailed
 from iii.modules.stream.clients import Clients, Surroundings
 from iii.modules.stream.events import StreamEvent
-from iii.modules.stream.handshake import Request, check_token, context_of, question
+from iii.modules.stream.handshake import ContextTooLarge, Request, check_token, context_of, question
 from iii.modules.stream.protocol import ClientProtocol
 from iii.wire.listen import IReactor
 from iii.wire.messages import NULL
@@ -86,14 +86,14 @@ class ClientFactory(PeerFactory):
         @return: The context of its connection, JSON.
         @raise Refused: It may not.
         """
-        function_id, limit = self._settings.auth_function, self._engine.limits.stream_context_bytes
+        function_id, fail_open = self._settings.auth_function, self._settings.auth_fail_open
         if function_id is None:
             check_token(request, self.token)
             return NULL
-        fail_open = self._settings.auth_fail_open
+        timeout = self._settings.handler_timeout_ms / 1000
         try:
-            answer = await self._surroundings.within(self._ask(function_id, question(request)))
-        except (CallFailed, TimedOut) as error:
+            answer = await self._engine.call(function_id, question(request), timeout=timeout)
+        except CallFailed as error:
             self._complaints.warn(
                 "the auth function {function} failed, so that a client is {fate}: {error}",
                 function=function_id,
@@ -103,10 +103,11 @@ class ClientFactory(PeerFactory):
             if fail_open:
                 return NULL
             raise Refused(403, "the auth function failed") from error
-        return context_of(answer, limit, fail_open=fail_open)
-
-    async def _ask(self, function_id: str, data: Raw) -> Raw:
-        return await self._engine.call(function_id, data)
+        try:
+            return context_of(answer, self._engine.limits.stream_context_bytes, fail_open=fail_open)
+        except ContextTooLarge:
+            self._engine.counters.hit("stream_context_bytes")
+            raise
 
 
 class StreamListener(PeerListener):

@@ -11,7 +11,7 @@ from msgspec import Raw
 from twisted.internet.defer import Deferred
 from zope.interface.verify import verifyObject
 
-from iii.core.engine import CallFailed
+from iii.core.invocations import CallFailed
 from iii.core.limits import Limits
 from iii.modules.stream import messages
 from iii.modules.stream.backend import IStreamBackend
