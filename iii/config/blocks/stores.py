@@ -130,6 +130,8 @@ class StreamSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     @ivar handler_timeout_ms: How long the auth function, and the handlers of one join or leave, may take before the
         client is refused; default 10000.  Not in the reference.
     @ivar adapter: C{kv}, C{redis} or C{bridge}; default C{kv}.
+    @ivar max_value_bytes: Of an item that C{stream::set} or C{stream::update} stores; default no limit.  Not in the
+        reference.
     @ivar tls: Speak TLS; default C{engine.tls}.
     """
 
@@ -139,6 +141,7 @@ class StreamSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     auth_fail_open: bool = False
     handler_timeout_ms: Milliseconds = 10_000
     adapter: StreamKvAdapter | RedisAdapter | BridgeAdapter = StreamKvAdapter()
+    max_value_bytes: Count | None = None
     tls: Tls | None = None
 
 
