@@ -41,6 +41,16 @@ class IStreamBackend(Interface):
         "Told of every event that clients of this engine are to get: C{Callable[[StreamEvent], None]}."
     )
 
+    def start() -> None:
+        """
+        Begin to serve.  May block for some seconds.
+
+        @raise CannotOpenStore: What the streams are kept in is not there: the engine does not start.
+        """
+
+    async def stop() -> None:
+        """Finish what was asked for, and end."""
+
     async def put(stream: str, group: str, item: str, data: bytes) -> tuple[bytes | None, StreamEvent]:
         """Store an item.  @return: The value that it replaces, and the event."""
 
@@ -48,9 +58,13 @@ class IStreamBackend(Interface):
         """Remove an item.  There is no event when there was none."""
 
     async def update(
-        stream: str, group: str, item: str, operations: Sequence[Operation]
+        stream: str, group: str, item: str, operations: Sequence[Operation], accept: Callable[[bytes], None]
     ) -> tuple[Updated, StreamEvent]:
-        """Apply operations to an item in one step."""
+        """
+        Apply operations to an item in one step.
+
+        @param accept: Given the result before it is stored; with the L{EngineError} that it raises, this fails.
+        """
 
     async def get(stream: str, group: str, item: str) -> bytes | None:
         """Return an item."""
