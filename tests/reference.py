@@ -47,8 +47,7 @@ def reference() -> str:
 
 def _section(title: str, kind: type[Struct], missing: tuple[str, ...] = (), level: int = 2) -> Iterator[str]:
     """Describe a Struct, then those that its keys lead to."""
-    text, *described = re.split(r"\n *@ivar (\w+): ", "\n" + (kind.__doc__ or ""))
-    descriptions = dict(zip(described[::2], described[1::2], strict=True))
+    text, descriptions = _described(kind)
     yield f"{'#' * level} {title}\n\n{_markdown(text)}\n"
     info = inspect.type_info(kind)
     assert isinstance(info, inspect.StructType)
@@ -63,6 +62,16 @@ def _section(title: str, kind: type[Struct], missing: tuple[str, ...] = (), leve
         for inner in _structs(field.type):
             if inner is not Tls and field.encode_name not in missing:
                 yield from _section(f"`{field.encode_name}` of {title.split(',')[0]}", inner, level=3)
+
+
+def _described(kind: type[Struct]) -> tuple[str, dict[str, str]]:
+    """Return what a Struct's docstring says of it and of its keys, those that it has from another one included."""
+    text, *described = re.split(r"\n *@ivar (\w+): ", "\n" + (kind.__doc__ or ""))
+    descriptions = dict(zip(described[::2], described[1::2], strict=True))
+    parent = kind.__base__
+    if parent is not None and issubclass(parent, Struct) and parent is not Struct:
+        descriptions = {**_described(parent)[1], **descriptions}
+    return text, descriptions
 
 
 def _structs(info: inspect.Type) -> Iterator[type[Struct]]:

@@ -101,7 +101,8 @@ class StreamStore(Store, frozen=True, kw_only=True):
     """
     The embedded store of the streams.
 
-    @ivar channel_size: Events that wait for one subscriber; default 256.
+    @ivar channel_size: Accepted and without effect: C{engine.limits.stream_buffer_bytes} bounds what waits for one
+        client.
     """
 
     channel_size: Annotated[int, Meta(ge=1, le=1_048_576)] = 256
