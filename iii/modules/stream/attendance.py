@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 import attrs
 import msgspec
 from msgspec import Raw, Struct
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -192,7 +192,10 @@ class Attendants:
 async def _together(asked: Iterable[Coroutine[Any, Any, T]]) -> Sequence[T]:
     """Wait for all at the same time; being cancelled cancels them."""
     waiting: list[Deferred[Any]] = [Deferred.fromCoroutine(each) for each in asked]
-    return cast(Sequence[T], await gatherResults(waiting, consumeErrors=True))
+    try:
+        return cast(Sequence[T], await gatherResults(waiting, consumeErrors=True))
+    except FirstError as first:
+        first.subFailure.raiseException()
 
 
 def _payload(subscription: Subscription) -> Raw:

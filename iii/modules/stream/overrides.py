@@ -41,6 +41,7 @@ from iii.modules.stream.shapes import (
     encode,
     value,
 )
+from iii.modules.stream.subscription import Read
 from iii.storage.updates import apply
 from iii.wire.messages import DEFAULT_NAMESPACE, NULL, is_null
 
@@ -75,7 +76,7 @@ class Overrides:
         """Whether a worker keeps what C{stream::update} changes."""
         return self.has("update", stream) or (self.has("get", stream) and self.has("set", stream))
 
-    def reader(self, stream: str, group: str, item: str | None) -> Callable[[], Awaitable[Raw]] | None:
+    def reader(self, stream: str, group: str, item: str | None) -> Read | None:
         """Return what reads a group or an item for a client, C{null} for no result; C{None} if no worker keeps it."""
         given: dict[str, str] = {"stream_name": stream, "group_id": group}
         op = "list"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
@@ -15,24 +15,46 @@ from iii.core.functions import FunctionDeclaration
 from iii.interfaces import IModule, ITriggerProvider
 from iii.modules.stream.attendance import Attendants
 from iii.modules.stream.backend import IStreamBackend
+from iii.modules.stream.clients import Surroundings
 from iii.modules.stream.events import Stamps
 from iii.modules.stream.functions import Functions
+from iii.modules.stream.listener import StreamListener
 from iii.modules.stream.overrides import Overrides
 from iii.modules.stream.triggers import StreamTriggers
+from iii.wire.listen import IReactor
 
 
 @implementer(IModule)
 class StreamModule(Service):
-    """C{stream::*} and the trigger types C{stream}, C{stream:join} and C{stream:leave}."""
+    """
+    C{stream::*}, the trigger types C{stream}, C{stream:join} and C{stream:leave}, and the listener for clients.
+
+    Stopping has two steps, because workers write until their calls are answered: L{stop_accepting} takes no new
+    clients, L{stopService} closes the connections of the others.
+    """
 
     log = Logger()
     description = "Streams of items that clients see change"
     internal = False
 
-    def __init__(self, settings: StreamSettings, backend: IStreamBackend, stamps: Stamps, engine: Engine) -> None:
+    def __init__(
+        self,
+        settings: StreamSettings,
+        backend: IStreamBackend,
+        stamps: Stamps,
+        engine: Engine,
+        reactor: IReactor,
+        *,
+        token: str | None,
+        origins: Collection[str],
+        ping_interval: float,
+    ) -> None:
         """
         @param backend: Where the streams are kept, as the settings say.
         @param stamps: The backend's.
+        @param token: Of the engine, C{engine.token}.
+        @param origins: Of browsers that may connect, beside loopback.
+        @param ping_interval: Seconds between two pings of one client.
         """
         self._settings, self._backend = settings, backend
         triggers, attendants = StreamTriggers(engine), Attendants(engine, fail_open=settings.auth_fail_open)
@@ -44,15 +66,39 @@ class StreamModule(Service):
             "stream:join": attendants.join,
             "stream:leave": attendants.leave,
         }
+        handler_timeout = settings.handler_timeout_ms / 1000
+        surroundings = Surroundings(engine, backend, stamps, attendants, overrides.reader, handler_timeout)
+        self._listener = StreamListener(
+            settings, surroundings, reactor, token=token, origins=origins, ping_interval=ping_interval
+        )
+        backend.observer = self._listener.deliver
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        return self._listener.port
 
     def startService(self) -> None:
-        """Begin to serve.  L{CannotOpenStore} ends the start."""
+        """Begin to serve.  L{CannotOpenStore} and L{CannotListen} end the start."""
         self._backend.start()
+        self._listener.startService()
         super().startService()
         adapter = self._settings.adapter
         if isinstance(adapter, StreamKvAdapter) and adapter.config.store_method == "in_memory":
             self.log.warn("streams: kept in memory only (`store_method: in_memory`), and gone when the engine stops")
 
+    def stop_accepting(self) -> object:
+        """Close the port; clients that are there stay."""
+        return self._listener.stop_accepting()
+
+    def busy(self) -> bool:
+        """What is under way here are calls, which the engine counts."""
+        return self._listener.busy()
+
     def stopService(self) -> Deferred[None]:
         super().stopService()
-        return Deferred.fromCoroutine(self._backend.stop())
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        await self._listener.stopService()
+        await self._backend.stop()

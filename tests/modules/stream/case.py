@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -13,6 +13,7 @@ from iii.modules.stream.events import Stamps, StreamEvent
 from iii.modules.stream.local import LocalBackend
 from iii.modules.stream.service import StreamModule
 from iii.storage.memory import MemoryValues
+from iii.wire.listen import IReactor
 from tests.core.fakes import FakeWorker, connect, make_engine
 
 NOW = 1_000_000
@@ -41,8 +42,17 @@ class StreamTestCase(SynchronousTestCase):
         self.values = MemoryValues(10**6, 10**6)
         self.backend = LocalBackend(self.values, stamps)
         self.told: list[StreamEvent] = []
+        self.module = StreamModule(
+            StreamSettings(**self.settings),
+            self.backend,
+            stamps,
+            self.engine,
+            cast(IReactor, self.clock),
+            token=None,
+            origins=(),
+            ping_interval=20.0,
+        )
         self.backend.observer = self.told.append
-        self.module = StreamModule(StreamSettings(**self.settings), self.backend, stamps, self.engine)
         self.engine.add_module(
             Module("iii-stream", "iii-stream", "", False), self.module.functions, self.module.trigger_types
         )

@@ -155,8 +155,7 @@ class AttendanceTests(SynchronousTestCase):
         self.trigger()
         waiting = self.join()
         waiting.cancel()
-        failure = self.failureResultOf(waiting)
-        self.assertTrue(failure.check(CancelledError) or failure.value.subFailure.check(CancelledError))
+        self.failureResultOf(waiting, CancelledError)
         self.worker.answer(self.calls()[0], result={"unauthorized": True})
 
     def leave(self) -> Deferred[None]:
