@@ -12,7 +12,8 @@ from twisted.application.service import IService, Service
 
 from iii.config.blocks.listeners import EngineFunctionsSettings, HttpSettings, WorkerManagerSettings
 from iii.config.blocks.observability import ObservabilitySettings
-from iii.config.blocks.stores import KvAdapter, StateSettings
+from iii.config.blocks.stores import KvAdapter, StateSettings, StreamKvAdapter, StreamSettings
+from iii.config.blocks.stores import Store as StoreSettings
 from iii.config.errors import ConfigError
 from iii.config.load import load
 from iii.config.settings import EngineSettings, Settings
@@ -24,11 +25,14 @@ from iii.modules.engine_functions.service import EngineFunctions
 from iii.modules.http.service import HttpModule
 from iii.modules.observability.service import Observability
 from iii.modules.state.service import StateModule
+from iii.modules.stream.events import Stamps
+from iii.modules.stream.local import LocalBackend
+from iii.modules.stream.service import StreamModule
 from iii.modules.workers.listener import WorkerFactory, WorkerListener
 from iii.options import Options
 from iii.storage.file import StoreFile
 from iii.storage.memory import MemoryValues
-from iii.storage.schema import STATE
+from iii.storage.schema import STATE, STREAM, Table
 from iii.storage.sqlite import Store
 from iii.storage.sqlite_values import SqliteValues
 from iii.wire.listen import IReactor
@@ -186,12 +190,33 @@ def _state(parts: Parts, settings: StateSettings) -> StateModule:
 
 
 def _state_values(parts: Parts, settings: StateSettings) -> IValues:
-    limits = parts.settings.limits
     adapter = settings.adapter
     assert isinstance(adapter, KvAdapter), "the configuration refuses what this version does not have"
-    if adapter.config.store_method == "in_memory":
+    return _values(parts, adapter.config, STATE)
+
+
+def _stream(parts: Parts, settings: StreamSettings) -> StreamModule:
+    stamps = Stamps(parts.reactor)
+    adapter = settings.adapter
+    assert isinstance(adapter, StreamKvAdapter), "the configuration refuses what this version does not have"
+    return StreamModule(
+        settings,
+        LocalBackend(_values(parts, adapter.config, STREAM), stamps),
+        stamps,
+        parts.engine,
+        parts.reactor,
+        token=parts.settings.token,
+        origins=parts.settings.origins,
+        ping_interval=parts.settings.ping_interval_ms / 1000,
+    )
+
+
+def _values(parts: Parts, store: StoreSettings, table: Table) -> IValues:
+    """Return the values of a module that are kept in this engine."""
+    limits = parts.settings.limits
+    if store.store_method == "in_memory":
         return MemoryValues(limits.memory_store_bytes, limits.message_bytes)
-    return SqliteValues(parts.store(adapter.config.file_path), STATE, limits.message_bytes)
+    return SqliteValues(parts.store(store.file_path), table, limits.message_bytes)
 
 
 BUILDERS: Mapping[str, Callable[[Parts, Any], Any]] = {
@@ -200,6 +225,7 @@ BUILDERS: Mapping[str, Callable[[Parts, Any], Any]] = {
     "iii-worker-manager": _workers,
     "iii-http": _http,
     "iii-state": _state,
+    "iii-stream": _stream,
 }
 LAST = ("iii-worker-manager", "iii-stream", "iii-http")
 """What workers and the world connect to starts after everything else, in this order."""
