@@ -8,7 +8,10 @@ from tests.sdk.sdk import HERE, MIB, Ability, Sdk
 
 # What came with which minor version at the latest, oldest first.  A function is registered with any members one gives.
 ABILITIES = {
-    3: {Ability.TRIGGER_TYPES, Ability.LOGGER, Ability.FUNCTION_METADATA, Ability.FUNCTION_FORMATS},
+    3: {
+        *(Ability.TRIGGER_TYPES, Ability.LOGGER, Ability.FUNCTION_METADATA, Ability.FUNCTION_FORMATS),
+        *(Ability.CUSTOM_STREAMS, Ability.NO_STREAM_UPDATE),
+    },
     9: {Ability.CHANNELS, Ability.HTTP_HELPER, Ability.STACK_TRACES, Ability.WORKER_PID},
     11: {Ability.CODED_ERRORS, Ability.TRIGGER_METADATA},
     22: {

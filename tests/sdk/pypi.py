@@ -11,13 +11,15 @@ CONSTRAINTS = HERE / "constraints.txt"
 
 # What came with which minor version at the latest, oldest first.
 ABILITIES = {
-    2: {Ability.TRIGGER_TYPES, Ability.LOGGER},
+    2: {Ability.TRIGGER_TYPES, Ability.LOGGER, Ability.CUSTOM_STREAMS},
     8: {
         *(Ability.CHANNELS, Ability.HTTP_HELPER, Ability.BROKEN_CHANNELS),
         *(Ability.FUNCTION_METADATA, Ability.WORKER_PID),
     },
     9: {Ability.STACK_TRACES},
-    11: {Ability.CODED_ERRORS, Ability.FUNCTION_FORMATS, Ability.TRIGGER_METADATA},
+    11: {
+        *(Ability.CODED_ERRORS, Ability.FUNCTION_FORMATS, Ability.TRIGGER_METADATA, Ability.NO_STREAM_UPDATE),
+    },
     19: {Ability.UNBINDING_HEARD, Ability.REFUSAL_HEARD},
     22: {Ability.CALL_METADATA, Ability.REATTACH, Ability.WORKER_DESCRIPTION},
     25: {Ability.FRAGMENTS},

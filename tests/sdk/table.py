@@ -72,6 +72,12 @@ ROWS: dict[str, dict[str, tuple[str, ...]]] = {
     "Listings: the SDK's own methods": {"Listings": ("list_functions", "list_workers", "on_functions_available")},
     "Logs: the SDK's logger": {"Logs": ("logger",)},
     "Logs: functions and triggers": {"Logs": ("function", "trigger")},
+    "Streams: functions, updates": {
+        "Streams": ("set", "get_missing", "delete", "list", "list_groups", "list_all", "update", "update_paths"),
+    },
+    "Streams: triggers": {"Streams": ("trigger", "trigger_for_item", "send")},
+    "Streams that a worker keeps": {"Streams": ("custom", "custom_events")},
+    "Streams that a worker keeps: updates": {"Streams": ("custom_update",)},
     "Return after the engine or the connection was lost": {
         "LostEngine": ("crash", "stop"),
         "LostConnection": ("cut",),

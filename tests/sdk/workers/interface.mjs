@@ -12,6 +12,8 @@ export const Logger = helpers ? (await import('@iii-dev/helpers/observability'))
 
 export const createChannel = helpers ? helpers.createChannel : (iii) => iii.createChannel()
 
+export const createStream = helpers ? helpers.createStream : (iii, name, stream) => iii.createStream(name, stream)
+
 export function connect(url, name) {
   if (early) return earlyClient(sdk.init(url, { workerName: name }))
   return sdk.registerWorker(url, { workerName: name, workerDescription: `${name} under test` })

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
+from iii.stream import IStream, StreamSetResult
 from iii.triggers import TriggerHandler
 
 from iii import InitOptions
@@ -57,7 +58,34 @@ else:
     except ImportError:
         http = None
 
-__all__ = ["InvocationError", "Logger", "TriggerHandler", "connect", "create_channel_async", "http"]
+if MINOR >= 19:
+    from iii.helpers import create_stream
+else:
+
+    def create_stream(iii: Any, name: str, stream: IStream[Any]) -> None:
+        iii.create_stream(name, stream)
+
+
+try:
+    from iii.stream import StreamDeleteResult
+except ImportError:  # what is returned is dropped
+
+    def StreamDeleteResult(old_value: Any) -> Any:
+        return None
+
+
+__all__ = [
+    "IStream",
+    "InvocationError",
+    "Logger",
+    "StreamDeleteResult",
+    "StreamSetResult",
+    "TriggerHandler",
+    "connect",
+    "create_channel_async",
+    "create_stream",
+    "http",
+]
 
 
 def connect(url: str, name: str) -> Any:
@@ -105,6 +133,9 @@ class EarlyClient:
 
     def register_service(self, service: dict[str, str]) -> None:
         self._on_loop(lambda: self._iii.register_service(service["id"], service.get("description")))
+
+    def create_stream(self, name: str, stream: IStream[Any]) -> None:
+        self._on_loop(lambda: self._iii.create_stream(name, stream))
 
     async def trigger_async(self, request: dict[str, Any]) -> Any:
         function_id, payload = request["function_id"], request.get("payload")

@@ -1,7 +1,7 @@
 // A worker on the published Node SDK: worker.mjs ENGINE_URL NAME.  The same program as worker.py, which says more.
 
 import { createHash, randomBytes } from 'node:crypto'
-import { Logger, connect, createChannel, http } from './interface.mjs'
+import { Logger, connect, createChannel, createStream, http } from './interface.mjs'
 
 const PIECES = [1, 1000, 65536, 100_000] // bytes; SDKs cut at 64 KiB
 
@@ -50,6 +50,28 @@ class Provider {
   async unregisterTrigger({ id }) {
     this.events.push({ event: 'unregister', id })
     this.bindings.delete(id)
+  }
+}
+
+function notes() {
+  const items = new Map()
+  const place = ({ group_id, item_id }) => JSON.stringify([group_id, item_id])
+  return {
+    get: async (given) => items.get(place(given)) ?? null,
+    set: async (given) => {
+      const [old_value, new_value] = [items.get(place(given)) ?? null, { kept: given.data }]
+      items.set(place(given), new_value)
+      return { old_value, new_value }
+    },
+    delete: async (given) => {
+      const old_value = items.get(place(given)) ?? null
+      items.delete(place(given))
+      return { old_value }
+    },
+    list: async ({ group_id }) =>
+      [...items].filter(([key]) => JSON.parse(key)[0] === group_id).map(([, value]) => value),
+    listGroups: async () => [...new Set([...items.keys()].map((key) => JSON.parse(key)[0]))].sort(),
+    update: async () => { throw new Error('never called') },
   }
 }
 
@@ -151,6 +173,8 @@ const plain = {
     }
     return { results }
   },
+
+  keep_stream: async ({ name }) => { createStream(iii, name, notes()) },
 
   // Listings
   list: async ({ method }) => ({

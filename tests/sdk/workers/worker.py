@@ -15,7 +15,18 @@ import sys
 from collections import defaultdict
 from typing import Any
 
-from interface import InvocationError, Logger, TriggerHandler, connect, create_channel_async, http
+from interface import (
+    InvocationError,
+    IStream,
+    Logger,
+    StreamDeleteResult,
+    StreamSetResult,
+    TriggerHandler,
+    connect,
+    create_channel_async,
+    create_stream,
+    http,
+)
 
 PIECES = (1, 1000, 65536, 100_000)  # bytes; SDKs cut at 64 KiB
 
@@ -47,6 +58,34 @@ class Provider(TriggerHandler[Any]):
         self.bindings.pop(config.id, None)
 
 
+class Notes(IStream[Any]):
+    """A stream that this worker keeps; what it is asked to set it keeps under C{kept}."""
+
+    def __init__(self) -> None:
+        self.items: dict[tuple[str, str], Any] = {}
+
+    async def get(self, given: Any) -> Any:
+        return self.items.get((given.group_id, given.item_id))
+
+    async def set(self, given: Any) -> Any:
+        old = self.items.get((given.group_id, given.item_id))
+        self.items[given.group_id, given.item_id] = new = {"kept": given.data}
+        return StreamSetResult(old_value=old, new_value=new)
+
+    async def delete(self, given: Any) -> Any:
+        return StreamDeleteResult(old_value=self.items.pop((given.group_id, given.item_id), None))
+
+    async def list(self, given: Any) -> Any:
+        return [value for (group, _), value in self.items.items() if group == given.group_id]
+
+    async def list_groups(self, given: Any) -> Any:
+        return sorted({group for group, _ in self.items})
+
+    async def update(self, given: Any) -> Any:
+        """Never called: newer SDKs do not register it, and tests do not update with older ones."""
+        raise NotImplementedError
+
+
 class Worker:
     def __init__(self, url: str, name: str) -> None:
         self.name = name
@@ -64,7 +103,7 @@ class Worker:
             *(self.write_channel, self.read_channel, self.push, self.pull),
             *(self.register_function, self.register_trigger, self.unregister, self.register_type, self.unregister_type),
             *(self.register_service, self.list, self.watch_functions),
-            *(self.events, self.fire, self.open_gate, self.answer),
+            *(self.events, self.fire, self.open_gate, self.answer, self.keep_stream),
         ):
             self.iii.register_function(f"{self.name}::{handler.__name__}", handler)
         for handler in (self.upload, self.pieces, self.no_content, self.value, self.late) if http else ():
@@ -223,6 +262,10 @@ class Worker:
             metadata = getattr(binding, "metadata", None)
             results.append(await self.iii.trigger_async({**request, "metadata": metadata}))
         return {"results": results}
+
+    async def keep_stream(self, data: Any) -> None:
+        """From now on keep a stream."""
+        create_stream(self.iii, data["name"], Notes())
 
     # Listings
 
