@@ -15,6 +15,7 @@ from tests.sdk.crates import rust_sdk
 from tests.sdk.npm import node_sdk
 from tests.sdk.pypi import python_sdk
 from tests.sdk.sdk import CACHE, MakingFailed, Sdk
+from tests.sdk.stream_clients import STREAM_CLIENTS
 
 # Every one of the newest meets every other one, and itself.
 NEWEST = (python_sdk("0.25.0"), python_sdk("0.22.1"), node_sdk("0.22.1"))
@@ -39,7 +40,7 @@ def main() -> int:
     """Make every environment that can be made here.  Return the exit status."""
     CACHE.mkdir(parents=True, exist_ok=True)
     failures = 0
-    for sdk in SDKS:
+    for sdk in (*SDKS, STREAM_CLIENTS):
         if sdk.missing:
             print(f"{sdk.name}: {sdk.missing}; its tests are skipped", flush=True)
         elif not sdk.made:
