@@ -85,6 +85,26 @@ class OutboxTests(SynchronousTestCase):
         self.outbox.send(b"e")
         self.assertEqual(self.transport.writes, [b"a", b"bc"])
 
+    def test_push(self) -> None:
+        """What is pushed leaves at once, behind what waits, and does not count against the hard limit."""
+        self.outbox.write(b"a")
+        self.outbox.push(b"b" * 2000)
+        self.assertEqual(self.transport.writes, [b"a", b"b" * 2000])
+        self.assertFalse(self.transport.aborted)
+        self.assertEqual((self.outbox.size, self.outbox.full, self.watched.events), (0, False, []))
+        self.turn()
+        self.outbox.discard()
+        self.outbox.push(b"c")
+        self.assertEqual(len(self.transport.writes), 2)
+
+    def test_push_to_the_slow(self) -> None:
+        """When it is not taken at once, the outbox is full until it has left."""
+        self.outbox.pauseProducing()
+        self.outbox.push(b"b" * 2000)
+        self.assertEqual((self.outbox.size, self.outbox.full, self.watched.events), (0, True, ["filled"]))
+        self.outbox.resumeProducing()
+        self.assertEqual((self.outbox.full, self.watched.events), (False, ["filled", "drained"]))
+
     def test_waits_while_the_transport_is_full(self) -> None:
         """While the transport's buffer is full nothing is written; all of it is when that has emptied."""
         self.outbox.pauseProducing()

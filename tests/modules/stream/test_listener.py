@@ -244,6 +244,7 @@ class AuthTests(AuthTestCase):
         self.assertEqual(browser.transport.value(), b"")
         self.clock.pump([0.1] * 3)
         self.assertEqual(self.refusal(browser)[0], 403)
+        self.assertFalse(browser.transport.aborted)
 
     def test_early_messages(self) -> None:
         """What a client sends before it is let in waits; it is not read from meanwhile."""
@@ -255,6 +256,13 @@ class AuthTests(AuthTestCase):
         self.assertEqual(browser.transport.producerState, "producing")
         self.opened(browser)
         self.assertEqual(browser.events(), [("sync", [])])
+
+    def test_second_request(self) -> None:
+        """What comes before the client is let in is no second request, whatever it looks like."""
+        browser = self.connect()
+        browser.protocol.dataReceived(request("/?second"))
+        self.assertEqual(self.answer(result={"unauthorized": True})["query_params"], {})
+        self.assertEqual(self.refusal(browser)[0], 401)
 
     def test_gone_meanwhile(self) -> None:
         """A client that goes before the answer never was one."""
