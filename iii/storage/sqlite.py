@@ -300,12 +300,16 @@ class Store(Service):
                     self._overlay.clear()
         for batch in ended:
             self._waiting_bytes -= batch.size
-            self._lift(batch)
-        for batch in ended:
-            for waiting in batch.waiting:
-                if outcome.error is None:
-                    waiting.callback(None)
-                else:
+        if outcome.error is None:
+            # What is read meanwhile waits in this batch, too, and is answered after the changes that it has seen.
+            for waiting in outcome.batch.waiting:
+                waiting.callback(None)
+            self._lift(outcome.batch)
+        else:
+            for batch in ended:
+                self._lift(batch)
+            for batch in ended:
+                for waiting in batch.waiting:
                     waiting.errback(Failure(outcome.error))
         for (_, reading), found in zip(outcome.batch.readers, outcome.read, strict=True):
             reading.callback(found)

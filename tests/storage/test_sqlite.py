@@ -95,6 +95,7 @@ class WriteTests(StoreCase):
         self.assertEqual(pending.values, (b"1",))
         self.assertEqual(store.read("SELECT key FROM state", ()), [])
         await waiting
+        await deferLater(reactor, 0)  # all writes of the batch have been answered
         self.assertIsNone(store.pending(STATE, ("s", "k")))
         self.assertEqual(store.read("SELECT key FROM state", ()), [("k",)])
 
@@ -144,6 +145,23 @@ class WriteTests(StoreCase):
             else:
                 answered += 1
         self.assertEqual(answered, 20)
+
+    async def test_read_between_answers(self) -> None:
+        """What is read while the writes of a batch are answered is answered after the writes that it has seen."""
+        store, told = self.open(), []
+
+        def answered(_: object) -> None:
+            told.append("first")
+            pending = store.pending(STATE, ("s", "second"))
+            assert pending is not None
+            self.assertEqual(pending.values, (b"1",))
+            pending.committed().addCallback(lambda _: told.append("read"))
+
+        self.put(store, "first").addCallback(answered)
+        await self.put(store, "second").addCallback(lambda _: told.append("second"))
+        await deferLater(reactor, 0)
+        self.assertEqual(told, ["first", "second", "read"])
+        self.assertIsNone(store.pending(STATE, ("s", "second")))
 
     async def test_snapshot_fails(self) -> None:
         """An error of a reader goes to whoever reads, and to nobody else."""
