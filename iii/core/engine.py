@@ -57,6 +57,7 @@ class Counters:
     stream_events: int = 0
     stream_deliveries: int = 0
     stream_clients_dropped: int = 0
+    stream_gaps: int = 0
     limit_hits: dict[str, int] = attrs.field(factory=dict)
     http_responses: dict[str, defaultdict[int, int]] = attrs.field(factory=dict)
 

@@ -34,6 +34,7 @@ HELP = {
     "stream_events": "Events of streams that were told to the clients of this engine, if there were any.",
     "stream_deliveries": "Events times the clients that got them.",
     "stream_clients_dropped": "Stream clients cut off because too many events waited to be sent to them.",
+    "stream_gaps": "Times that events of streams may have been missed, because the connection to Redis was broken.",
     "http_responses": "Responses by route and status; without a route, of requests that reached none.",
     "limit_hits": "What was refused because of a limit of the configuration, by the limit's name.",
 }

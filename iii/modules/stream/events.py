@@ -37,6 +37,14 @@ class _Envelope(msgspec.Struct, tag_field="type", tag="stream"):
 _encode = msgspec.json.Encoder().encode
 
 
+def envelope(stream: str, group: str, item: str | None, timestamp: int, event: bytes) -> bytes:
+    """Return the text of an event.  @param event: Its member C{event}, JSON; what is not complete stays so."""
+    names = _encode(stream), _encode(group), _encode(item)
+    return b'{"type":"stream","timestamp":%d,"streamName":%b,"groupId":%b,"id":%b,"event":%b}' % (
+        timestamp, *names, event,
+    )  # fmt: skip
+
+
 @attrs.frozen
 class StreamEvent:
     """
@@ -80,12 +88,23 @@ class Stamps:
         """How many groups it remembers."""
         return len(self._latest)
 
+    def after(self, stream: str, group: str, stamp: int) -> int:
+        """Return a stamp that another engine has given, or the next one if it is not later than all before."""
+        key = stream, group
+        stamp = max(stamp, self._latest.get(key, 0) + 1)
+        self._forget_some()
+        self._latest[key] = stamp
+        return stamp
+
     def next(self, stream: str, group: str, at_least: int = 0) -> int:
         """Return a stamp for this moment.  @param at_least: What another engine says that time it is."""
         self._now = max(self._now, int(self._clock.seconds() * 1000))
-        if len(self._latest) >= MANY_GROUPS:
-            self._latest = {key: stamp for key, stamp in self._latest.items() if stamp >= self._now}
+        self._forget_some()
         key = stream, group
         stamp = max(self._now, at_least, self._latest.get(key, 0) + 1)
         self._latest[key] = stamp
         return stamp
+
+    def _forget_some(self) -> None:
+        if len(self._latest) >= MANY_GROUPS:
+            self._latest = {key: stamp for key, stamp in self._latest.items() if stamp >= self._now}
