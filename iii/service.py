@@ -12,7 +12,7 @@ from twisted.application.service import IService, Service
 
 from iii.config.blocks.listeners import EngineFunctionsSettings, HttpSettings, WorkerManagerSettings
 from iii.config.blocks.observability import ObservabilitySettings
-from iii.config.blocks.stores import KvAdapter, StateSettings, StreamKvAdapter, StreamSettings
+from iii.config.blocks.stores import KvAdapter, RedisAdapter, StateSettings, StreamKvAdapter, StreamSettings
 from iii.config.blocks.stores import Store as StoreSettings
 from iii.config.errors import ConfigError
 from iii.config.load import load
@@ -25,13 +25,18 @@ from iii.modules.engine_functions.service import EngineFunctions
 from iii.modules.http.service import HttpModule
 from iii.modules.observability.service import Observability
 from iii.modules.state.service import StateModule
+from iii.modules.stream.backend import IStreamBackend
 from iii.modules.stream.events import Stamps
 from iii.modules.stream.local import LocalBackend
+from iii.modules.stream.redis import RedisBackend
 from iii.modules.stream.service import StreamModule
 from iii.modules.workers.listener import WorkerFactory, WorkerListener
 from iii.options import Options
 from iii.storage.file import StoreFile
 from iii.storage.memory import MemoryValues
+from iii.storage.redis import RedisLink
+from iii.storage.redis_connection import IReactor as RedisReactor
+from iii.storage.redis_subscriber import RedisSubscriber
 from iii.storage.schema import STATE, STREAM, Table
 from iii.storage.sqlite import Store
 from iii.storage.sqlite_values import SqliteValues
@@ -197,11 +202,9 @@ def _state_values(parts: Parts, settings: StateSettings) -> IValues:
 
 def _stream(parts: Parts, settings: StreamSettings) -> StreamModule:
     stamps = Stamps(parts.reactor)
-    adapter = settings.adapter
-    assert isinstance(adapter, StreamKvAdapter), "the configuration refuses what this version does not have"
     return StreamModule(
         settings,
-        LocalBackend(_values(parts, adapter.config, STREAM), stamps),
+        _stream_backend(parts, settings, stamps),
         stamps,
         parts.engine,
         parts.reactor,
@@ -209,6 +212,17 @@ def _stream(parts: Parts, settings: StreamSettings) -> StreamModule:
         origins=parts.settings.origins,
         ping_interval=parts.settings.ping_interval_ms / 1000,
     )
+
+
+def _stream_backend(parts: Parts, settings: StreamSettings, stamps: Stamps) -> IStreamBackend:
+    adapter, limits = settings.adapter, parts.settings.limits
+    if isinstance(adapter, StreamKvAdapter):
+        return LocalBackend(_values(parts, adapter.config, STREAM), stamps)
+    assert isinstance(adapter, RedisAdapter), "the configuration refuses what this version does not have"
+    url = adapter.config.redis_url
+    reactor = cast(RedisReactor, parts.reactor)
+    link, subscriber = RedisLink(url, reactor), RedisSubscriber(url, reactor)
+    return RedisBackend(parts.engine, link, subscriber, stamps, limits.message_bytes)
 
 
 def _values(parts: Parts, store: StoreSettings, table: Table) -> IValues:

@@ -90,9 +90,9 @@ class NotesTests(SynchronousTestCase):
         self.assertEqual(
             running,
             "no configuration file: running every module with its defaults "
-            "(iii-worker-manager, iii-engine-functions, iii-observability, iii-http, iii-state)",
+            "(iii-worker-manager, iii-engine-functions, iii-observability, iii-http, iii-stream, iii-state)",
         )
-        for name in ("iii-stream", "iii-pubsub", "iii-cron", "iii-queue"):
+        for name in ("iii-pubsub", "iii-cron", "iii-queue"):
             self.assertIn(name, missing)
 
     def test_warnings(self) -> None:

@@ -77,7 +77,7 @@ MODULES: Mapping[str, Module] = {
         ),
         Module(name="iii-telemetry", settings=TelemetrySettings, without_file=False),
         Module(name="iii-http", settings=HttpSettings, alias="http", available=True),
-        Module(name="iii-stream", settings=StreamSettings, available=True, missing_adapters=("redis", "bridge")),
+        Module(name="iii-stream", settings=StreamSettings, available=True, missing_adapters=("bridge",)),
         Module(
             name="iii-state",
             settings=StateSettings,

@@ -70,7 +70,7 @@ class LegacyTests(SynchronousTestCase):
         """Every class of adapters has its successor."""
         for module, class_, name in (
             ("stream::StreamModule", "modules::streams::adapters::RedisAdapter", "redis"),
-            ("stream::StreamModule", "modules::stream::adapters::Bridge", "bridge"),
+            ("stream::StreamModule", "modules::stream::adapters::KvStore", "kv"),
             ("pubsub::PubSubModule", "modules::pubsub::LocalAdapter", "local"),
             ("queue::QueueModule", "modules::queue::BuiltinQueueAdapter", "builtin"),
             ("event::EventModule", "modules::event::RabbitMQAdapter", "rabbitmq"),

@@ -213,11 +213,15 @@ class RefusalTests(SynchronousTestCase):
     def test_missing_adapters(self) -> None:
         """Likewise adapters, under their old names, too."""
         missing = "is not available yet; use another, or wait for a later version"
-        for text, line in (
-            ("workers:\n- name: iii-state\n  config:\n    adapter:\n      name: bridge", 5),
-            ("modules:\n- class: StateModule\n  config:\n    adapter: {class: 'modules::state::adapters::Bridge'}", 4),
+        for text, place in (
+            ("workers:\n- name: iii-state\n  config:\n    adapter:\n      name: bridge", "5: iii-state"),
+            (
+                "modules:\n- class: StateModule\n  config:\n    adapter: {class: 'modules::state::adapters::Bridge'}",
+                "4: iii-state",
+            ),
+            ("workers:\n- name: iii-stream\n  config:\n    adapter:\n      name: bridge", "5: iii-stream"),
         ):
-            self.assertEqual(self.refused(text), [f'c.yaml:{line}: iii-state: config.adapter.name: "bridge" {missing}'])
+            self.assertEqual(self.refused(text), [f'c.yaml:{place}: config.adapter.name: "bridge" {missing}'])
 
     def test_blocks(self) -> None:
         """What a module's block must satisfy beyond the kinds of its values."""
