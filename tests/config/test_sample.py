@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from iii.config import Settings, from_text
 from iii.config.blocks.listeners import HttpSettings, WorkerManagerSettings
 from iii.config.blocks.observability import ObservabilitySettings
+from iii.config.blocks.stores import StreamSettings
 from iii.config.modules import LOG_KEYS
 from iii.config.parts import Tls
 from iii.config.settings import ApiSettings, EngineSettings
@@ -27,12 +28,13 @@ class SampleTests(SynchronousTestCase):
         return from_text(text, "config.yaml", {})
 
     def test_as_it_is(self) -> None:
-        """It runs the listeners for workers and HTTP, on loopback, with the defaults of everything."""
+        """It runs the listeners for workers, HTTP and streams, on loopback, with the defaults of everything."""
         settings = self.read(self.text)
         self.assertEqual(settings.engine, self.read("").engine)
         found = blocks(settings)
         self.assertEqual(found["iii-worker-manager"], WorkerManagerSettings())
         self.assertEqual(found["iii-http"], HttpSettings())
+        self.assertEqual(found["iii-stream"], StreamSettings())
         self.assertEqual(settings.warnings, ())
 
     def test_defaults(self) -> None:
@@ -45,8 +47,10 @@ class SampleTests(SynchronousTestCase):
         found = blocks(settings)
         self.assertEqual(found["iii-worker-manager"], replace(WorkerManagerSettings(), tls=tls))
         self.assertEqual(found["iii-http"], replace(HttpSettings(), tls=tls))
+        self.assertEqual(found["iii-stream"], replace(StreamSettings(), tls=tls))
         self.assertEqual(settings.registration_namespace_grace_ms, 5000)
         self.assertEqual(found["iii-observability"], ObservabilitySettings())
-        structs: list[type[Struct]] = [EngineSettings, ApiSettings, Limits, WorkerManagerSettings, HttpSettings]
+        structs: list[type[Struct]] = [EngineSettings, ApiSettings, Limits]
+        structs += [WorkerManagerSettings, HttpSettings, StreamSettings]
         for key in {key for struct in structs for key in struct.__struct_fields__} | set(LOG_KEYS):
             self.assertRegex(shown, rf"\n +{key}:")
