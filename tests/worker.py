@@ -43,20 +43,21 @@ class Worker(Client):
         self.sendMessage(json.dumps({**answer, "function_id": invocation["function_id"]}).encode())
 
 
-async def connect(reactor: Any, port: int, root: bytes | None = None) -> Worker:
+async def connect(reactor: Any, port: int, root: bytes | None = None, kind: type[Worker] = Worker) -> Any:
     """
     Connect to the worker port of an engine on this machine.
 
     @param root: A certificate in PEM; with one, by TLS to an engine that it or its like vouches for.
+    @param kind: What answers the calls.
     """
     factory = WebSocketClientFactory(f"{'ws' if root is None else 'wss'}://localhost:{port}/", reactor=reactor)
-    factory.protocol = Worker
+    factory.protocol = kind
     # Autobahn's own timers would be left behind in the reactor.
     factory.setProtocolOptions(openHandshakeTimeout=0, closeHandshakeTimeout=0)
     endpoint: Any = TCP4ClientEndpoint(reactor, HOST, port)
     if root is not None:
         trust = ssl.optionsForClientTLS("localhost", trustRoot=ssl.Certificate.loadPEM(root))
         endpoint = wrapClientTLS(trust, HostnameEndpoint(reactor, b"localhost", port))
-    worker: Worker = await endpoint.connect(factory)
+    worker = await endpoint.connect(factory)
     await worker.opened
     return worker
