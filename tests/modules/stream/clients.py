@@ -56,6 +56,10 @@ class FakeBackend:
         self.observer(event)
         return event
 
+    def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
     async def put(self, stream: str, group: str, item: str, data: bytes) -> tuple[bytes | None, StreamEvent]:
         old = self.kept.get((stream, group), {}).get(item)
         return old, self.change(stream, group, item, data)
@@ -65,7 +69,12 @@ class FakeBackend:
         return old, None if old is None else self._tell(stream, group, item, "delete", old)
 
     async def update(
-        self, stream: str, group: str, item: str, operations: Sequence[Operation]
+        self,
+        stream: str,
+        group: str,
+        item: str,
+        operations: Sequence[Operation],
+        accept: Callable[[bytes], None],
     ) -> tuple[Updated, StreamEvent]:
         raise NotImplementedError
 
