@@ -54,7 +54,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     @ivar stream_subscription_bytes_per_connection: Bytes of the ids and names in these.
     @ivar stream_context_bytes: The context that an auth function gives to one stream client; with a larger one the
         client is refused.
-    @ivar stream_buffer_bytes: Bytes of events that wait to be sent to one stream client.  Above, it is dropped.
+    @ivar stream_buffer_bytes: Bytes that wait to be sent to one stream client.  With more, it is dropped when the next
+        event comes.
     @ivar stream_snapshot_bytes: What one stream client that joins is told of a group, or of an item.  Of a larger one
         it gets only the events.
     """

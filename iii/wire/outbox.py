@@ -176,6 +176,11 @@ class Outbox:
             self._transport.write(b"".join(self._chunks))
             self._chunks, self.size = [], 0
 
+    def relieve(self) -> None:
+        """Hand over what waits unless the transport's buffer is full: this turn's bytes have not been tried yet."""
+        if not self._paused:
+            self.hand_over()
+
     def seal(self, sent: Callable[[], None]) -> None:
         """
         Take nothing any more: what is written from now on is dropped.

@@ -105,6 +105,16 @@ class OutboxTests(SynchronousTestCase):
         self.outbox.resumeProducing()
         self.assertEqual((self.outbox.full, self.watched.events), (False, ["filled", "drained"]))
 
+    def test_relieve(self) -> None:
+        """What waits is handed over before the turn's end, unless the transport is full."""
+        self.outbox.write(b"a")
+        self.outbox.relieve()
+        self.assertEqual((self.transport.writes, self.outbox.size), ([b"a"], 0))
+        self.outbox.pauseProducing()
+        self.outbox.write(b"b")
+        self.outbox.relieve()
+        self.assertEqual((self.transport.writes, self.outbox.size), ([b"a"], 1))
+
     def test_waits_while_the_transport_is_full(self) -> None:
         """While the transport's buffer is full nothing is written; all of it is when that has emptied."""
         self.outbox.pauseProducing()

@@ -3,7 +3,7 @@ One client: its subscriptions, and its messages, one after the other.  No socket
 
 Messages are handled strictly in order, since each join may wait for the functions that decide about it.  What waits
 meanwhile is bounded: a client that sends on is not read from.  Likewise nothing more is done for a client before it has
-taken its last snapshot, so that one client costs at most its buffer and one snapshot.
+taken its last snapshot, so that one client costs at most its buffer, one event and one snapshot.
 
 Whoever was let in by the join handlers is told to the leave handlers in the end, in whatever way it ends.  A client
 whose connection has ended still counts as one until that has been done, so that reconnecting cannot pile it up.
@@ -21,6 +21,7 @@ from twisted.internet.defer import TimeoutError as TimedOut
 from twisted.logger import Logger
 
 from iii.core.invocations import CallFailed
+from iii.core.shown import shown
 from iii.modules.stream import messages
 from iii.modules.stream.backend import Snapshot
 from iii.modules.stream.clients import Clients
@@ -48,6 +49,9 @@ class Edge(Protocol):
     def release(self, reason: str) -> None:
         """One reason not to read is gone."""
 
+    def cut_off(self) -> None:
+        """End the connection at once: the client reads too slowly."""
+
 
 class Client:
     """What one connection has joined and asks for."""
@@ -58,7 +62,9 @@ class Client:
         """@param context: What the auth function gave for the connection, JSON."""
         self._clients, self._edge, self._context = clients, edge, context
         self._around = clients.surroundings
+        self._outbox = edge.outbox
         self._limits, self._counters = self._around.engine.limits, self._around.engine.counters
+        self._buffer_bytes = self._limits.stream_buffer_bytes
         self._subscriptions: dict[str, Subscription] = {}
         self._subscription_bytes = 0
         self._waiting: deque[tuple[Join | Leave, int]] = deque()
@@ -74,7 +80,7 @@ class Client:
             decoded = messages.decode(message)
         except Unreadable as error:
             self._counters.malformed_frames += 1
-            self._tell(messages.malformed(self._around.stamps.next("", ""), str(error)))
+            self._tell(messages.malformed(self._around.stamps.next("", ""), shown(str(error))))
         else:
             self.asked(decoded, len(message))
 
@@ -100,6 +106,20 @@ class Client:
             self._detach(subscription)
         self._go_on()
 
+    # Called by the fan-out.
+
+    def write(self, frame: bytes) -> None:
+        """
+        Send an event.  A client for which more than C{stream_buffer_bytes} wait already is cut off: one event more may
+        wait, so that also a large one can reach those who read.
+        """
+        if self._outbox.size > self._buffer_bytes:
+            self._outbox.relieve()
+            if self._outbox.size > self._buffer_bytes:
+                self._edge.cut_off()
+                return
+        self._outbox.write(frame)
+
     # One message after the other.
 
     def _go_on(self) -> None:
@@ -109,7 +129,7 @@ class Client:
             work.addErrback(lambda failure: self.log.failure("the work for a stream client has ended", failure))
 
     async def _work(self) -> None:
-        while self._waiting and not self._edge.outbox.full:
+        while self._waiting and not self._outbox.full:
             message, size = self._waiting.popleft()
             self._waiting_bytes -= size
             await (self._join(message.data) if isinstance(message, Join) else self._leave(message.data))
@@ -249,12 +269,12 @@ class Client:
             self._detach(replaced)
         self._subscriptions[subscription.subscription_id] = subscription
         self._subscription_bytes += _size(subscription)
-        self._clients.fanout.add(self._edge.outbox, *_place(subscription))
+        self._clients.fanout.add(self, *_place(subscription))
         self._counters.stream_subscriptions += 1
         return True
 
     def _detach(self, subscription: Subscription) -> None:
-        self._clients.fanout.remove(self._edge.outbox, *_place(subscription))
+        self._clients.fanout.remove(self, *_place(subscription))
         self._counters.stream_subscriptions_ended += 1
 
     # Answers.
@@ -271,11 +291,11 @@ class Client:
         self._failed(subscription, "snapshot_failed", "the data cannot be read now; events follow")
 
     def _tell(self, message: bytes) -> None:
-        self._edge.outbox.write(text_frame(message))
+        self._outbox.write(text_frame(message))
 
     def _send(self, snapshot: bytes) -> None:
         """Like L{_tell}, for what may by right be larger than a client's buffer."""
-        self._edge.outbox.push(text_frame(snapshot))
+        self._outbox.push(text_frame(snapshot))
 
 
 def _place(subscription: Subscription) -> tuple[str, str, str | None]:

@@ -15,7 +15,7 @@ from iii.wire.websocket import text_frame
 
 
 class Receiver(Protocol):
-    """What a client is to the fan-out; hashed by identity.  In the engine, the outbox of its connection."""
+    """What a client is to the fan-out; hashed by identity.  In the engine, L{Client}."""
 
     def write(self, frame: bytes, /) -> None:
         """Send one frame.  Never waits, never raises, and unsubscribes nobody before it returns."""

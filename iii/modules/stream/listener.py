@@ -25,6 +25,9 @@ from iii.wire.server import STOP_TIMEOUT, PeerFactory, PeerListener, Refused
 HANDSHAKE_TIMEOUT = 10.0
 """Seconds in which a client must have sent the head of its request."""
 
+NEVER = 2**62
+"""Hard limit of the outboxes: clients themselves are cut off, by another rule (L{iii.modules.stream.client})."""
+
 
 class ClientFactory(PeerFactory):
     """
@@ -53,7 +56,7 @@ class ClientFactory(PeerFactory):
             Flusher(reactor, self._dropped),
             message_bytes=limits.stream_message_bytes,
             outbox_bytes=limits.stream_buffer_bytes // 2,
-            outbox_hard_bytes=limits.stream_buffer_bytes,
+            outbox_hard_bytes=NEVER,
             handshake_timeout=HANDSHAKE_TIMEOUT,
             ping_interval=ping_interval,
         )

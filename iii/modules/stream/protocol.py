@@ -106,6 +106,11 @@ class ClientProtocol(PeerProtocol):
         if self._client is not None:
             self._client.drained()
 
+    def cut_off(self) -> None:
+        """End the connection at once: the client reads too slowly."""
+        self.factory.flusher.dropped(self.transport, self.outbox.size)
+        self.outbox.abort()
+
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         super().onClose(wasClean, code, reason)
         client, self._client = self._client, None

@@ -141,12 +141,16 @@ class FakeOutbox:
 
     def __init__(self) -> None:
         self.full = False
+        self.size = 0
         self.frames: list[bytes] = []
 
     def write(self, *chunks: bytes) -> None:
         self.frames += chunks
 
     push = write
+
+    def relieve(self) -> None:
+        """The transport is full."""
 
 
 class FakeEdge:
@@ -155,12 +159,16 @@ class FakeEdge:
     def __init__(self) -> None:
         self.outbox: Any = FakeOutbox()
         self.holds: set[str] = set()
+        self.gone = False
 
     def hold(self, reason: str) -> None:
         self.holds.add(reason)
 
     def release(self, reason: str) -> None:
         self.holds.discard(reason)
+
+    def cut_off(self) -> None:
+        self.gone = True
 
 
 def text_of(frame: bytes) -> bytes:

@@ -419,6 +419,21 @@ class SlowReaderTests(ListenerTestCase):
         slow.hang_up()
         self.assertEqual(len(self.attendance.gone), 1)
 
+    def test_large_events(self) -> None:
+        """Events larger than the buffer, also several in one turn, reach a client that reads."""
+        browser = self.upgraded()
+        browser.send("join")
+        browser.frames()
+        for number in range(3):
+            self.backend.change("s", "g", str(number), b'"%s"' % (b"x" * 20_000))
+        self.assertFalse(browser.transport.aborted)
+        self.assertEqual([event for event, _ in browser.events()], ["create"] * 3)
+        browser.protocol.outbox.pauseProducing()
+        self.backend.change("s", "g", "one may wait", b'"%s"' % (b"x" * 20_000))
+        self.assertFalse(browser.transport.aborted)
+        self.backend.change("s", "g", "not two", b"1")
+        self.assertTrue(browser.transport.aborted)
+
     def test_large_snapshot(self) -> None:
         """A snapshot may be larger than the buffer; the client's next message waits until it has left."""
         for number in range(20):
