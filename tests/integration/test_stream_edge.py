@@ -1,0 +1,92 @@
+"""Stream clients on real sockets: one that does not read, large snapshots, and the engine's end."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import treq
+from twisted.internet import reactor
+from twisted.trial.unittest import TestCase
+from twisted.web.client import Agent
+
+from tests.integration.engine import HOST, EngineProcess, free_ports
+from tests.integration.process import eventually
+from tests.integration.stream_client import StreamClient, connect_to_streams
+from tests.worker import connect
+
+BUFFER = 200_000
+SIZE, EVENTS = 500_000, 60  # together far more than the kernel's buffers hold
+
+
+class StreamEdgeTests(TestCase):
+    timeout = 60
+
+    async def setUp(self) -> None:
+        (self.port,) = free_ports(1)
+        module = {"name": "iii-stream", "config": {"host": HOST, "port": self.port}}
+        settings = {"limits": {"stream_buffer_bytes": BUFFER}}
+        self.engine = await EngineProcess.for_test(self, reactor, [module], settings)
+        self.worker = await connect(reactor, self.engine.worker_port)
+        self.addCleanup(self.worker.close)
+
+    async def client(self, path: str = "/") -> StreamClient:
+        client = await connect_to_streams(reactor, self.port, path)
+        self.addCleanup(client.close_now)
+        return client
+
+    async def set(self, item: str, data: Any) -> None:
+        payload = {"stream_name": "s", "group_id": "g", "item_id": item, "data": data}
+        await self.worker.call("stream::set", payload)
+
+    async def got(self, client: StreamClient, number: int) -> None:
+        """Wait until a client has so many messages."""
+
+        async def has() -> bool:
+            return len(client.messages) >= number
+
+        await eventually(reactor, f"{number} messages have come", has, 30)
+
+    async def figure(self, name: str) -> float:
+        response = await treq.get(f"{self.engine.api_url}/metrics", agent=Agent(reactor))
+        found = re.search(rf"^{name} (\S+)$", await response.text(), re.MULTILINE)
+        assert found is not None, name
+        return float(found[1])
+
+    async def test_stalled(self) -> None:
+        """A client that does not read is cut off and counted; another gets every event, in order."""
+        stalled, reader = await self.client(), await self.client()
+        for client in (stalled, reader):
+            client.join("c", "s", "g")
+            await self.got(client, 1)
+        stalled.transport.pauseProducing()
+        for number in range(EVENTS):
+            await self.set("i", {"n": number, "text": "x" * SIZE})
+        await self.got(reader, EVENTS + 1)
+        self.assertEqual([message["event"]["data"]["n"] for message in reader.messages[1:]], list(range(EVENTS)))
+        stamps = [message["timestamp"] for message in reader.messages]
+        self.assertEqual(stamps, sorted(set(stamps)))
+        self.assertEqual(await self.figure("iii_stream_clients_dropped_total"), 1)
+        self.assertEqual(await self.figure('iii_limit_hits_total{limit="stream_buffer_bytes"}'), 1)
+        stalled.transport.resumeProducing()
+        self.assertEqual(await stalled.ended, 1006)
+
+    async def test_large_snapshot(self) -> None:
+        """A snapshot may be far larger than a client's buffer, as may be one event that it has room for."""
+        for number in range(20):
+            await self.set(str(number), "x" * SIZE)
+        client = await self.client("/stream/s/g")
+        client.join("again", "s", "g")
+        await self.got(client, 2)
+        self.assertEqual(client.kinds, ["sync", "sync"])
+        self.assertEqual([len(message["event"]["data"]) for message in client.messages], [20, 20])
+        self.assertEqual(client.messages[0]["event"]["ids"], [str(number) for number in range(20)])
+        self.assertEqual(await self.figure("iii_stream_clients_dropped_total"), 0)
+
+    async def test_end(self) -> None:
+        """When the engine stops, clients are closed with the code that tells them to connect again."""
+        client = await self.client()
+        client.join("c", "s", "g")
+        await self.got(client, 1)
+        await self.engine.stop()
+        self.assertEqual(await client.ended, 1012)
