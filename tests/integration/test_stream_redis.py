@@ -163,6 +163,7 @@ class MessageTests(RedisCase):
         subscriber = RedisSubscriber(self.server.url, reactor)
         subscriber.start()
         self.addCleanup(subscriber.stop)
+        began = reactor.seconds()
         await subscriber.subscribe(CHANNEL.encode(), lambda channel, message: heard.append(message))
         _, put = await self.backend.put('a"b', "ü", "m1", b'{"x":1}')
         _, changed = await self.backend.update('a"b', "ü", "m1", [Increment(path="x", by=1)], lambda new: None)
@@ -174,6 +175,9 @@ class MessageTests(RedisCase):
 
         await self.eventually("all have come", three)
         self.assertEqual(heard, [put.text, changed.text, deleted.text])
+        stamps = [event.timestamp for event in (put, changed, deleted)]
+        self.assertEqual(stamps, sorted(set(stamps)))
+        self.assertGreaterEqual(stamps[0], int(began * 1000))
 
 
 class TwoEnginesTests(RedisCase):
