@@ -6,8 +6,9 @@ import json
 from typing import Any
 
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
+from twisted.internet import ssl
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.endpoints import TCP4ClientEndpoint, wrapClientTLS
 
 from tests.integration.engine import HOST
 
@@ -40,7 +41,8 @@ class StreamClient(WebSocketClientProtocol):
         self.sendMessage(json.dumps({"type": "join", "data": data}).encode())
 
     def close_now(self) -> None:
-        self.transport.abortConnection()
+        if not self.ended.called:
+            self.transport.abortConnection()
 
     @property
     def kinds(self) -> list[str]:
@@ -48,12 +50,20 @@ class StreamClient(WebSocketClientProtocol):
         return [message["event"]["type"] for message in self.messages]
 
 
-async def connect_to_streams(reactor: Any, port: int, path: str = "/") -> StreamClient:
-    """Connect to the port for stream clients of an engine on this machine."""
-    factory = WebSocketClientFactory(f"ws://{HOST}:{port}{path}", reactor=reactor)
+async def connect_to_streams(reactor: Any, port: int, path: str = "/", root: bytes | None = None) -> StreamClient:
+    """
+    Connect to the port for stream clients of an engine on this machine.
+
+    @param root: A certificate in PEM; with one, by TLS to an engine that it vouches for.
+    """
+    factory = WebSocketClientFactory(f"{'ws' if root is None else 'wss'}://localhost:{port}{path}", reactor=reactor)
     factory.protocol = StreamClient
     # Autobahn's own timers would be left behind in the reactor.
     factory.setProtocolOptions(openHandshakeTimeout=0, closeHandshakeTimeout=0, serverConnectionDropTimeout=0)
-    client: StreamClient = await TCP4ClientEndpoint(reactor, HOST, port).connect(factory)
+    endpoint: Any = TCP4ClientEndpoint(reactor, HOST, port)
+    if root is not None:
+        trust = ssl.optionsForClientTLS("localhost", trustRoot=ssl.Certificate.loadPEM(root))
+        endpoint = wrapClientTLS(trust, endpoint)
+    client: StreamClient = await endpoint.connect(factory)
     await client.opened
     return client

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import treq
@@ -10,6 +11,7 @@ from twisted.internet import reactor
 from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent
 
+from tests.certificates import self_signed
 from tests.integration.engine import HOST, EngineProcess, free_ports
 from tests.integration.process import eventually
 from tests.integration.stream_client import StreamClient, connect_to_streams
@@ -19,19 +21,20 @@ BUFFER = 200_000
 SIZE, EVENTS = 500_000, 60  # together far more than the kernel's buffers hold
 
 
-class StreamEdgeTests(TestCase):
+class EdgeTestCase(TestCase):
     timeout = 60
 
-    async def setUp(self) -> None:
+    async def start(self, **streams: Any) -> None:
+        """@param streams: Settings of C{iii-stream}."""
         (self.port,) = free_ports(1)
-        module = {"name": "iii-stream", "config": {"host": HOST, "port": self.port}}
+        module = {"name": "iii-stream", "config": {"host": HOST, "port": self.port, **streams}}
         settings = {"limits": {"stream_buffer_bytes": BUFFER}}
         self.engine = await EngineProcess.for_test(self, reactor, [module], settings)
         self.worker = await connect(reactor, self.engine.worker_port)
         self.addCleanup(self.worker.close)
 
-    async def client(self, path: str = "/") -> StreamClient:
-        client = await connect_to_streams(reactor, self.port, path)
+    async def client(self, path: str = "/", root: bytes | None = None) -> StreamClient:
+        client = await connect_to_streams(reactor, self.port, path, root)
         self.addCleanup(client.close_now)
         return client
 
@@ -52,6 +55,11 @@ class StreamEdgeTests(TestCase):
         found = re.search(rf"^{name} (\S+)$", await response.text(), re.MULTILINE)
         assert found is not None, name
         return float(found[1])
+
+
+class StreamEdgeTests(EdgeTestCase):
+    async def setUp(self) -> None:
+        await self.start()
 
     async def test_stalled(self) -> None:
         """A client that does not read is cut off and counted; another gets every event, in order."""
@@ -88,5 +96,25 @@ class StreamEdgeTests(TestCase):
         client = await self.client()
         client.join("c", "s", "g")
         await self.got(client, 1)
+        await self.engine.stop()
+        self.assertEqual(await client.ended, 1012)
+
+
+class TlsTests(EdgeTestCase):
+    async def test_tls(self) -> None:
+        """Over TLS, too, clients wait for the auth function, get large snapshots and events, and a close frame."""
+        certificate, key = self_signed(self.mktemp())
+        tls = {"certificate": str(Path(certificate).resolve()), "key": str(Path(key).resolve())}
+        await self.start(tls=tls, auth_function="auth")
+        await self.worker.serve("auth")
+        for number in range(20):
+            await self.set(str(number), "x" * SIZE)
+        client = await self.client("/stream/s/g", Path(certificate).read_bytes())
+        client.join("again", "s", "g")
+        await self.got(client, 2)
+        self.assertEqual([len(message["event"]["data"]) for message in client.messages], [20, 20])
+        await self.set("0", 1)
+        await self.got(client, 3)
+        self.assertEqual(client.messages[2]["event"], {"type": "update", "data": 1})
         await self.engine.stop()
         self.assertEqual(await client.ended, 1012)
