@@ -21,7 +21,7 @@ class ValueTooLarge(EngineError):
 
 @attrs.define(str=False)
 class ValueTooDeep(EngineError):
-    """A value, given or made by an update, is nested so deep that no message could carry it; the old one stays."""
+    """A value is nested so deep that no message could carry it; the old one stays."""
 
     code: ClassVar[str] = "VALUE_TOO_DEEP"
     text: ClassVar[str] = "value is nested deeper than {limit} levels"

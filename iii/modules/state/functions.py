@@ -146,7 +146,9 @@ class StateFunctions:
         @raise ValueTooLarge, ValueTooDeep: The value is not accepted.
         """
         value = _one_value(given)
-        self._accept(value)
+        self._check_size(value)
+        if nested_deeper(value, MAX_DEPTH):
+            raise errors.ValueTooDeep(MAX_DEPTH)
         waiting = self._values.put((given.scope,), given.key, value)
         return waiting.addCallbacks(partial(self._was_set, given, value, caller), partial(_failed, errors.SetFailed))
 
@@ -171,9 +173,9 @@ class StateFunctions:
         """
         C{state::update}.
 
-        @raise ValueTooLarge, ValueTooDeep: What it comes to is not accepted.
+        @raise ValueTooLarge: What it comes to is not accepted.
         """
-        waiting = self._values.update((given.scope,), given.key, given.ops, self._accept)
+        waiting = self._values.update((given.scope,), given.key, given.ops, self._check_size)
         return waiting.addCallbacks(partial(self._was_updated, given, caller), partial(_failed, errors.UpdateFailed))
 
     def _was_updated(self, given: Change, caller: Caller, updated: Updated) -> Changed:
@@ -200,14 +202,11 @@ class StateFunctions:
     def _tell(self, scope: str, key: str, old: bytes | None, new: bytes, caller: Caller) -> None:
         self._triggers.changed("state:created" if old is None else "state:updated", scope, key, old, new, caller)
 
-    def _accept(self, value: bytes) -> None:
-        """Raise what speaks against a value."""
+    def _check_size(self, value: bytes) -> None:
         if self._max_bytes is not None and len(value) > self._max_bytes:
             size = len(msgspec.json.format(value, indent=-1))
             if size > self._max_bytes:
                 raise errors.ValueTooLarge(size, self._max_bytes)
-        if nested_deeper(value, MAX_DEPTH):
-            raise errors.ValueTooDeep(MAX_DEPTH)
 
 
 def _one_value(given: NewValue) -> bytes:

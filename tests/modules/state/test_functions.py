@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, ClassVar
 
 from msgspec import Raw
@@ -223,14 +222,6 @@ class UpdateTests(StateTestCase):
         for ops in (None, {}, "x"):
             code, _ = self.ask("update", scope="s", key="k", ops=ops)
             self.assertEqual(code, "deserialization_error")
-
-    def test_too_deep(self) -> None:
-        """What it comes to must not be nested too deep, either."""
-        self.values.updated = [Updated(b"[]", json.dumps(nested(121)).encode())]
-        self.assertEqual(
-            self.ask("update", scope="s", key="k", ops=[]),
-            ("VALUE_TOO_DEEP", "value is nested deeper than 120 levels"),
-        )
 
     def test_failure(self) -> None:
         """Like that of a set."""
