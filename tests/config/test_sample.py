@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from iii.config import Settings, from_text
 from iii.config.blocks.listeners import HttpSettings, WorkerManagerSettings
 from iii.config.blocks.observability import ObservabilitySettings
-from iii.config.blocks.stores import StreamSettings
+from iii.config.blocks.stores import StateSettings, StreamSettings
 from iii.config.modules import LOG_KEYS
 from iii.config.parts import Tls
 from iii.config.settings import ApiSettings, EngineSettings
@@ -50,7 +50,8 @@ class SampleTests(SynchronousTestCase):
         self.assertEqual(found["iii-stream"], replace(StreamSettings(), tls=tls))
         self.assertEqual(settings.registration_namespace_grace_ms, 5000)
         self.assertEqual(found["iii-observability"], ObservabilitySettings())
+        self.assertEqual(found["iii-state"], StateSettings())
         structs: list[type[Struct]] = [EngineSettings, ApiSettings, Limits]
-        structs += [WorkerManagerSettings, HttpSettings, StreamSettings]
+        structs += [WorkerManagerSettings, HttpSettings, StateSettings, StreamSettings]
         for key in {key for struct in structs for key in struct.__struct_fields__} | set(LOG_KEYS):
             self.assertRegex(shown, rf"\n +{key}:")
