@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from operator import itemgetter
 from typing import Annotated, NoReturn
 
 import msgspec
@@ -58,6 +59,11 @@ class Listing(msgspec.Struct):
 
     scope: str
     include_keys: Annotated[bool | None, Meta(description="objects {key, value} instead of values")] = None
+    prefix: Annotated[str | None, Meta(description="only keys that begin so")] = None
+    limit: Annotated[
+        Annotated[int, Meta(ge=1)] | None, Meta(description="at most so many, the first in the order of their keys")
+    ] = None
+    after: Annotated[str | None, Meta(description="only keys behind this one, in their order")] = None
 
 
 class Replaced(msgspec.Struct):
@@ -188,6 +194,7 @@ class StateFunctions:
             items = await self._values.items((given.scope,))
         except StorageError as error:
             raise errors.ListFailed(str(error)) from error
+        items = _page(items, given)
         if given.include_keys:
             return Raw(msgspec.json.encode([Entry(key, Raw(value)) for key, value in items]))
         return Raw(b"[%b]" % b",".join([value for _, value in items]))
@@ -218,6 +225,20 @@ def _one_value(given: NewValue) -> bytes:
     if value is not UNSET:
         raise InvalidInput("state::set", "duplicate field `value`")
     return bytes(data)
+
+
+def _page(items: list[tuple[str, bytes]], given: Listing) -> list[tuple[str, bytes]]:
+    """
+    Return what is asked for of a scope.  Pages are in the order of their keys, by code point: so they go on where the
+    last one ended, whatever has been set or deleted in between.
+    """
+    if given.prefix:
+        items = [item for item in items if item[0].startswith(given.prefix)]
+    if given.after is not None:
+        items = [item for item in items if item[0] > given.after]
+    if given.after is not None or given.limit is not None:
+        items = sorted(items, key=itemgetter(0))[: given.limit]
+    return items
 
 
 def _raw(value: bytes | None) -> Raw | None:

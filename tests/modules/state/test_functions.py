@@ -257,6 +257,39 @@ class ListTests(StateTestCase):
         self.assertEqual(self.ask("list", scope="s", include_keys=False), ["of b", 'of a"'])
         self.assertEqual(self.ask("list", scope="s", include_keys=None), ["of b", 'of a"'])
 
+    def pages(self, **more: Any) -> list[list[str]]:
+        """The keys of all pages of two."""
+        found: list[list[str]] = []
+        after = {}
+        while page := self.ask("list", scope="s", include_keys=True, limit=2, **after, **more):
+            found.append([entry["key"] for entry in page])
+            after = {"after": found[-1][-1]}
+        return found
+
+    def test_pages(self) -> None:
+        """Pages come in the order of their keys, each from the last key of the one before, which may be gone."""
+        self.fill("b", "ä", "", "a", "Z")
+        self.assertEqual(self.pages(), [["", "Z"], ["a", "b"], ["ä"]])
+        self.ask("delete", scope="s", key="Z")
+        self.assertEqual(self.ask("list", scope="s", after="Z", limit=1), ["of a"])
+        self.assertEqual(self.ask("list", scope="s", limit=9), ["of ", "of a", "of b", "of ä"])
+        self.assertEqual(self.ask("list", scope="s", after=""), ["of a", "of b", "of ä"])
+
+    def test_prefix(self) -> None:
+        """Keys that begin so, in the order in which they were first set, or in pages."""
+        self.fill("user:2", "user:1", "use", "user:", "order:1", "user:3")
+        self.assertEqual(
+            self.ask("list", scope="s", prefix="user:"), ["of user:2", "of user:1", "of user:", "of user:3"]
+        )
+        self.assertEqual(self.pages(prefix="user:"), [["user:", "user:1"], ["user:2", "user:3"]])
+        self.assertEqual(len(self.ask("list", scope="s", prefix="")), 6)
+
+    def test_wrong_page(self) -> None:
+        """A page has at least one value."""
+        for limit in (0, -1, 1.5, "1"):
+            code, _ = self.ask("list", scope="s", limit=limit)
+            self.assertEqual(code, "deserialization_error")
+
     def test_failure(self) -> None:
         """Like that of a set."""
         self.fail_all()
