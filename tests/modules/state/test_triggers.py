@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import attrs
+from msgspec import Raw
+
 from iii.storage.updates import Updated
 from tests.core.case import PARENT
 from tests.core.fakes import FakeWorker, connect
@@ -164,6 +167,17 @@ class MatchingTests(TriggersTestCase):
         """A trigger that is registered again has its new config only."""
         listener = self.listener({"scope": "users"})
         self.listener({"scope": "orders"}, worker=listener)
+        self.set()
+        self.assertEqual(self.heard(listener), [])
+        self.set(scope="orders")
+        self.assertEqual(len(self.heard(listener)), 1)
+
+    def test_replaced_while_active(self) -> None:
+        """Likewise when the provider hears of it while the former one is active, as its contract allows."""
+        listener = self.listener({"scope": "users"})
+        trigger = self.engine.triggers.find("t")
+        assert trigger is not None
+        self.module.trigger_types["state"].register(attrs.evolve(trigger, config=Raw(b'{"scope":"orders"}')))
         self.set()
         self.assertEqual(self.heard(listener), [])
         self.set(scope="orders")
