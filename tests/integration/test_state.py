@@ -67,6 +67,27 @@ class FileTests(StateTestCase):
         await engine.start()
         await self.check(engine)
 
+    async def test_any_texts(self) -> None:
+        """Any texts are scopes and keys, also empty ones and such with a NUL; any JSON is a value."""
+        engine = await self.start()
+        client = await self.client(engine)
+        texts = ["", "a\x00b", "a", "a\x00", '"\\', "%_*?[", "ä\u2028\U0001f642", "x" * 5000]
+        values = [None, [], {}, "", "\x00", -0.0, 2**64 - 1, -(2**63), 1e300, {"": {"a\x00": [None]}}]
+        for text in texts:
+            for number, value in enumerate(values):
+                await client.call("state::set", {"scope": text, "key": f"{text}{number}", "value": value})
+        for _ in range(2):
+            for text in texts:
+                self.assertEqual(
+                    await client.call("state::list", {"scope": text, "include_keys": True}),
+                    [{"key": f"{text}{number}", "value": value} for number, value in enumerate(values)],
+                )
+                self.assertEqual(await client.call("state::get", {"scope": text, "key": f"{text}9"}), values[9])
+            self.assertEqual(await client.call("state::list_groups", {}), {"groups": sorted(texts)})
+            await engine.kill()
+            await engine.start()
+            client = await self.client(engine)
+
     async def test_own_directory(self) -> None:
         """C{file_path} is a directory with a store of its own."""
         directory = Path(self.mktemp()).resolve()
