@@ -41,6 +41,9 @@ def listed(root: Root, reader: Reader, report: Report) -> list[Listed]:
             f"but both are present. Remove '{module.name}' from your configuration.",
         )
     modules = [NAMES[kind(name)] for name in names]
+    for index, (module, (_, place)) in enumerate(zip(modules, found, strict=True)):
+        if module.once and module in modules[:index]:
+            report.error(place.child("name"), f"{module.name} can run only once, and is listed before")
     missing = [module for module in MODULES.values() if module.always and module not in modules]
     return [
         Listed(name, module, entry.config, Place((*place.keys, "config"), f"{name}: config"))

@@ -30,6 +30,7 @@ class Module:
     @ivar alias: Another name of it, that of a separate program which replaces it in the reference.
     @ivar always: It runs also when a file does not list it.
     @ivar without_file: It runs when there is no file.
+    @ivar once: A file cannot have two of it: they would have the same functions.
     @ivar available: This version has it.  One that it does not have is read, checked and reported.
     @ivar missing_adapters: Names of adapters that this version does not have; one that is given is refused.
     @ivar missing_keys: Keys of its block that this version does not have.  They are checked like others, and one that
@@ -42,6 +43,7 @@ class Module:
     alias: str | None = None
     always: bool = False
     without_file: bool = True
+    once: bool = False
     available: bool = False
     missing_adapters: tuple[str, ...] = ()
     missing_keys: tuple[str, ...] = ()
@@ -66,22 +68,24 @@ MODULES: Mapping[str, Module] = {
             available=True,
             missing_keys=("rbac", "middleware_function_id"),
         ),
-        Module(name="iii-engine-functions", settings=EngineFunctionsSettings, always=True, available=True),
+        Module(name="iii-engine-functions", settings=EngineFunctionsSettings, always=True, once=True, available=True),
         Module(name="configuration", settings=ConfigurationSettings, always=True),
         Module(
             name="iii-observability",
             settings=ObservabilitySettings,
             always=True,
+            once=True,
             available=True,
             idle_keys=tuple(key for key in ObservabilitySettings.__struct_fields__ if key not in LOG_KEYS),
         ),
         Module(name="iii-telemetry", settings=TelemetrySettings, without_file=False),
         Module(name="iii-http", settings=HttpSettings, alias="http", available=True),
-        Module(name="iii-stream", settings=StreamSettings, available=True, missing_adapters=("bridge",)),
+        Module(name="iii-stream", settings=StreamSettings, once=True, available=True, missing_adapters=("bridge",)),
         Module(
             name="iii-state",
             settings=StateSettings,
             alias="state",
+            once=True,
             available=True,
             missing_adapters=("redis", "bridge"),
         ),

@@ -62,6 +62,12 @@ class ModuleTests(SynchronousTestCase):
         self.assertEqual(found["iii-worker-manager#1"], WorkerManagerSettings(port=1))
         self.assertEqual(found["http#a"], HttpSettings())
 
+    def test_once(self) -> None:
+        """Modules whose functions would be there twice can be listed once."""
+        text = "workers:\n- name: state\n- name: state#b\n- name: iii-http\n- name: iii-http"
+        (problem,) = self.assertRaises(ConfigError, read, text).problems
+        self.assertEqual(problem, "c.yaml:3: workers[1].name: iii-state can run only once, and is listed before")
+
     def test_queue_disabled(self) -> None:
         """The queue can be left to another provider."""
         self.assertNotIn("iii-queue", self.names("workers: [{name: iii-queue, config: {enabled: false}}]"))
