@@ -1,0 +1,214 @@
+"""
+Values in Redis, in the layout of the reference (spec/state.md, 6.2): a hash for each scope, with a field for each key.
+
+An update is computed here, because the server's JSON loses digits and empty lists (spec/state.md, 4.4), and stored if
+nobody has changed the value meanwhile; else it is computed again.  That takes several commands: later changes of that
+key from this engine wait for it, so that they are applied in the order in which they were asked for.  Everything else
+is one command, in the order of the link.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, cast
+
+import attrs
+import msgspec
+from twisted.internet.defer import Deferred, fail
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from iii.interfaces import Collection, IValues
+from iii.storage.errors import StorageError, TooMuchToList
+from iii.storage.redis import RedisLink, Script
+from iii.storage.updates import Operation, Updated, apply
+from iii.wire.messages import MAX_DEPTH, nested_deeper
+
+ATTEMPTS = 1000
+"""Times that an update is computed because others have changed the value; each time one of them has got on."""
+MAX_WAITING = 100_000
+"""Changes that wait for updates of their keys."""
+SCANNED = 1000
+"""Keys that the server looks at in one step of a listing."""
+DEEPEST = MAX_DEPTH - 7
+"""Levels of a value that fits into every message."""
+
+_PUT = Script(
+    """local old = redis.call('HGET', KEYS[1], ARGV[1])
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+return old"""
+)
+_DELETE = Script(
+    """local old = redis.call('HGET', KEYS[1], ARGV[1])
+redis.call('HDEL', KEYS[1], ARGV[1])
+return old"""
+)
+_REPLACE = Script(
+    """local old = redis.call('HGET', KEYS[1], ARGV[1])
+if (old or '') ~= ARGV[2] then return {0, old} end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
+return {1}"""
+)
+_ITEMS = Script(
+    """local all = redis.call('HGETALL', KEYS[1])
+local size = 0
+for at = 2, #all, 2 do size = size + #all[at] end
+if size > tonumber(ARGV[1]) then return 0 end
+return all"""
+)
+_is_json = msgspec.json.Decoder(msgspec.Raw).decode
+
+
+@attrs.define(eq=False)
+class _Change:
+    """A change that waits for earlier ones of its key."""
+
+    make: Callable[[], Awaitable[Any]]
+    answer: Deferred[Any]
+
+
+@implementer(IValues)
+class RedisValues:
+    """The values of all scopes, shared by all engines on one Redis."""
+
+    def __init__(self, link: RedisLink, prefix: str, list_bytes: int) -> None:
+        """
+        @param prefix: Before the names of the hashes, such as C{state:}.
+        @param list_bytes: Of the values that one listing may have.
+        """
+        self._link, self._prefix, self._list_bytes = link, prefix.encode(), list_bytes
+        self._changes: dict[tuple[bytes, bytes], deque[_Change]] = {}  # of keys with an update under way
+        self._waiting = 0
+
+    def get(self, collection: Collection, key: str) -> Deferred[bytes | None]:
+        return self._link.execute("HGET", self._hash(collection), key.encode()).addCallback(_valid)
+
+    def put(self, collection: Collection, key: str, value: bytes) -> Deferred[bytes | None]:
+        place = self._hash(collection), key.encode()
+        return self._in_turn(place, lambda: self._change(_PUT, *place, value))
+
+    def delete(self, collection: Collection, key: str) -> Deferred[bytes | None]:
+        place = self._hash(collection), key.encode()
+        return self._in_turn(place, lambda: self._change(_DELETE, *place))
+
+    def update(
+        self,
+        collection: Collection,
+        key: str,
+        operations: Sequence[Operation],
+        accept: Callable[[bytes], None] | None = None,
+    ) -> Deferred[Updated]:
+        place = self._hash(collection), key.encode()
+        self._changes.setdefault(place, deque())
+        return self._in_turn(place, lambda: self._update(*place, operations, accept))
+
+    def items(self, collection: Collection) -> Deferred[list[tuple[str, bytes]]]:
+        return Deferred.fromCoroutine(self._items(self._hash(collection)))
+
+    def collections(self, prefix: Collection = ()) -> Deferred[list[Collection]]:
+        return Deferred.fromCoroutine(self._collections(prefix))
+
+    def _hash(self, collection: Collection) -> bytes:
+        (scope,) = collection
+        return self._prefix + scope.encode()
+
+    async def _change(self, script: Script, name: bytes, *arguments: bytes) -> bytes | None:
+        return _or_null(await self._link.eval(script, [name], arguments))
+
+    async def _update(
+        self, name: bytes, key: bytes, operations: Sequence[Operation], accept: Callable[[bytes], None] | None
+    ) -> Updated:
+        old: Any = await self._link.execute("HGET", name, key)
+        for _ in range(ATTEMPTS):
+            updated = apply(_valid(old), operations)
+            if accept is not None:
+                accept(updated.new)
+            outcome: Any = await self._link.eval(_REPLACE, [name], [key, old or b"", updated.new])
+            if outcome[0]:
+                return updated
+            old = outcome[1] if len(outcome) > 1 else None
+        raise StorageError(f"others have changed the value {ATTEMPTS} times meanwhile")
+
+    async def _items(self, name: bytes) -> list[tuple[str, bytes]]:
+        found: Any = await self._link.eval(_ITEMS, [name], [self._list_bytes])
+        if found == 0:
+            raise TooMuchToList(self._list_bytes)
+        try:
+            return [
+                (key.decode(), cast(bytes, _valid(value))) for key, value in zip(found[::2], found[1::2], strict=True)
+            ]
+        except UnicodeDecodeError as error:
+            raise StorageError(f"a key in Redis is no text: {error}") from error
+
+    async def _collections(self, prefix: Collection) -> list[Collection]:
+        found: set[Collection] = set()
+        cursor = b"0"
+        while True:
+            reply: Any = await self._link.execute(
+                "SCAN", cursor, "MATCH", self._prefix + b"*", "COUNT", SCANNED, "TYPE", "hash"
+            )
+            cursor, names = reply
+            for name in names:
+                try:
+                    collection = (name[len(self._prefix) :].decode(),)
+                except UnicodeDecodeError:  # of another program: no name of a scope
+                    continue
+                if collection[: len(prefix)] == prefix:
+                    found.add(collection)
+            if cursor == b"0":
+                return sorted(found)
+
+    def _in_turn(self, place: tuple[bytes, bytes], make: Callable[[], Awaitable[Any]]) -> Deferred[Any]:
+        """Make a change: at once, unless an update of its key is under way."""
+        waiting = self._changes.get(place)
+        if waiting is None:
+            return Deferred.fromCoroutine(_awaited(make))
+        if self._waiting >= MAX_WAITING:
+            return fail(StorageError(f"{MAX_WAITING} changes wait for updates of their keys already"))
+        change = _Change(make, Deferred())
+        self._waiting += 1
+        waiting.append(change)
+        if len(waiting) == 1:
+            Deferred.fromCoroutine(self._make_all(place, waiting))
+        return change.answer
+
+    async def _make_all(self, place: tuple[bytes, bytes], waiting: deque[_Change]) -> None:
+        while waiting:
+            change = waiting[0]
+            try:
+                result = await change.make()
+            except Exception:  # whoever asked for the change treats it
+                outcome: Any = Failure()
+            else:
+                outcome = result
+            self._waiting -= 1
+            change.answer.callback(outcome)  # a Failure fails it
+            waiting.popleft()
+        del self._changes[place]
+
+
+async def _awaited(make: Callable[[], Awaitable[Any]]) -> Any:
+    return await make()
+
+
+def _valid(value: Any) -> bytes | None:
+    """Return a value, which another program may have written: it must fit into a message."""
+    if value is None:
+        return None
+    try:
+        value.decode()
+        _is_json(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise StorageError(f"Failed to deserialize value from Redis: {error}") from error
+    if nested_deeper(value, DEEPEST):
+        raise StorageError(f"Failed to deserialize value from Redis: it is nested deeper than {DEEPEST} levels")
+    return cast(bytes, value)
+
+
+def _or_null(value: Any) -> bytes | None:
+    """Likewise of one that is no more: what is no JSON counts as null, so that it can be replaced and removed."""
+    try:
+        return _valid(value)
+    except StorageError:
+        return b"null"
