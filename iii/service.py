@@ -37,6 +37,9 @@ from iii.storage.memory import MemoryValues
 from iii.storage.redis import RedisLink
 from iii.storage.redis_connection import IReactor as RedisReactor
 from iii.storage.redis_subscriber import RedisSubscriber
+from iii.storage.redis_service import RedisService
+from iii.storage.redis_url import InvalidRedisUrl
+from iii.storage.redis_values import RedisValues
 from iii.storage.schema import STATE, STREAM, Table
 from iii.storage.sqlite import Store
 from iii.storage.sqlite_values import SqliteValues
@@ -76,6 +79,20 @@ class Parts:
     reactor: IReactor
     verbose: bool
     stores: dict[Path, Store] = attrs.field(factory=dict)
+    links: list[RedisService] = attrs.field(factory=list)
+
+    def redis(self, url: str, key: str) -> RedisLink:
+        """
+        Return a link to Redis for one module.
+
+        @param key: Where the URL stands in the configuration, for the L{ConfigError} if it is none.
+        """
+        try:
+            link = RedisLink(url, cast(RedisReactor, self.reactor))
+        except InvalidRedisUrl as error:
+            raise ConfigError(f"{key}: {error}") from error
+        self.links.append(RedisService(link))
+        return link
 
     def store(self, directory: Path | None) -> Store:
         """Return the store in a directory, of which there is one; by default that of the engine."""
@@ -118,7 +135,7 @@ def build(settings: Settings, reactor: IReactor, *, foreground: bool) -> EngineS
         ApiService(own.api, own.token, engine, lambda: readiness(tree, engine), reactor).setServiceParent(tree)
     entries = sorted(settings.modules, key=lambda entry: LAST.index(entry.module) if entry.module in LAST else -1)
     services = [BUILDERS[entry.module](parts, entry.settings) for entry in entries]
-    for store in parts.stores.values():
+    for store in (*parts.stores.values(), *parts.links):
         store.setServiceParent(tree)
     for entry, service in zip(entries, services, strict=True):
         engine.add_module(
@@ -191,7 +208,15 @@ def _observability(parts: Parts, settings: ObservabilitySettings) -> Observabili
 
 
 def _state(parts: Parts, settings: StateSettings) -> StateModule:
-    return StateModule(settings, _state_values(parts, settings), parts.engine)
+    adapter = settings.adapter
+    values: IValues
+    if isinstance(adapter, RedisAdapter):
+        link = parts.redis(adapter.config.redis_url, "iii-state: config.adapter.config.redis_url")
+        values = RedisValues(link, "state:", parts.settings.limits.message_bytes)
+    else:
+        assert isinstance(adapter, KvAdapter), "the configuration refuses what this version does not have"
+        values = _values(parts, adapter.config, STATE)
+    return StateModule(settings, values, parts.engine)
 
 
 def _state_values(parts: Parts, settings: StateSettings) -> IValues:

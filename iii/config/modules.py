@@ -87,7 +87,7 @@ MODULES: Mapping[str, Module] = {
             alias="state",
             once=True,
             available=True,
-            missing_adapters=("redis", "bridge"),
+            missing_adapters=("bridge",),
         ),
         Module(name="iii-pubsub", settings=PubSubSettings, alias="pubsub"),
         Module(name="iii-cron", settings=CronSettings, alias="cron"),
