@@ -24,10 +24,10 @@ from iii.modules.state import errors
 from iii.modules.state.triggers import StateTriggers
 from iii.storage.errors import StorageError
 from iii.storage.updates import Operation, OperationError, Updated
-from iii.wire.messages import NULL, nested_deeper
+from iii.wire.messages import MAX_DEPTH, NULL, nested_deeper
 
-MAX_DEPTH = 120
-"""Nesting levels of a value: with what events and answers put around it, a message has at most 127."""
+DEEPEST = MAX_DEPTH - 7
+"""Levels of a value that fits into every message: 120."""
 
 
 class Place(msgspec.Struct):
@@ -153,8 +153,8 @@ class StateFunctions:
         """
         value = _one_value(given)
         self._check_size(value)
-        if nested_deeper(value, MAX_DEPTH):
-            raise errors.ValueTooDeep(MAX_DEPTH)
+        if nested_deeper(value, DEEPEST):
+            raise errors.ValueTooDeep(DEEPEST)
         waiting = self._values.put((given.scope,), given.key, value)
         return waiting.addCallbacks(partial(self._was_set, given, value, caller), partial(_failed, errors.SetFailed))
 
