@@ -31,6 +31,8 @@ from iii.wire.messages import ABSENT
 T = TypeVar("T")
 
 FALSE = Raw(b"false")
+MAX_PER_OWNER = 100
+"""Triggers of one connection and type: each one multiplies every join."""
 
 
 class Config(Struct):
@@ -107,8 +109,11 @@ class AttendanceTriggers:
         """
         Ask or tell the trigger's function from now on.
 
-        @raise TriggerRefused: Its config is an object with something wrong in it.
+        @raise TriggerRefused: Its config is an object with something wrong in it, or its owner has too many.
         """
+        others = sum(other.trigger.owner is trigger.owner for other in self._attendants.values())
+        if others >= MAX_PER_OWNER:
+            raise TriggerRefused(f"a connection may have {MAX_PER_OWNER} triggers of type {self._name}")
         try:
             config = msgspec.json.decode(trigger.config)
             config = msgspec.convert(config, Config) if isinstance(config, dict) else Config()

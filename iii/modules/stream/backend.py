@@ -34,7 +34,8 @@ class IStreamBackend(Interface):
     The built-in streams (spec/stream.md, 3, 7 and 8).
 
     A change is stored, then told to C{observer}, then answered; an item's events come in the order of its changes.
-    Every method may fail with L{iii.storage.errors.StorageError}; then nothing has changed and nobody was told.
+    Every method may fail with L{iii.storage.errors.StorageError}; then nothing has changed and nobody was told, unless
+    its text says that this is not known.
     """
 
     observer = Attribute(

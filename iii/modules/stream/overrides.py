@@ -5,7 +5,8 @@ Streams that a worker keeps: it has functions C{stream::<op>(<name>)}, which are
 Changes of one item are made one after the other, so that their events come in the order in which the worker was asked
 to make them.  A stream whose worker has C{get} and C{set} but not C{update}, as the SDKs' C{createStream} makes it, is
 updated by reading, changing and writing in such a turn: nothing that goes through this engine comes in between.  Only
-what the worker changes by itself, or another engine, is not excluded.
+what the worker changes by itself, or another engine, is not excluded.  Calls that the worker makes itself wait for no
+turn: they may be made within a call that has it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from twisted.internet.defer import Deferred
 
 from iii.core.engine import Engine
 from iii.core.errors import BacklogFull
-from iii.core.functions import Caller
+from iii.core.functions import Caller, WorkerFunction
 from iii.core.invocations import CallFailed
 from iii.core.ordered import Done, Turns
 from iii.core.tracing import with_function
@@ -102,7 +103,7 @@ class Overrides:
         async def work() -> Changed:
             return await self._set(given, caller, SetFailed)
 
-        return await self._in_turn("set", given, work)
+        return await self._in_turn("set", given, caller, work)
 
     async def delete(self, given: ItemInput, caller: Caller) -> Deleted:
         """Let the worker delete an item.  No result, as of the Python SDK's sample, is that there was none."""
@@ -112,7 +113,7 @@ class Overrides:
                 result = await self.ask("delete", given.stream_name, given, caller)
             return Deleted(_read(_Deleted, result).old_value or NULL) if not is_null(result) else Deleted(NULL)
 
-        return await self._in_turn("delete", given, work)
+        return await self._in_turn("delete", given, caller, work)
 
     async def update(self, given: UpdateInput, caller: Caller, accept: Callable[[bytes], None]) -> UpdatedItem:
         """
@@ -122,7 +123,11 @@ class Overrides:
         @param accept: Given the result before it is written, unless the worker makes it; may raise.
         """
         if not self.has("update", given.stream_name):
-            return await self._in_turn("update", given, lambda: self._read_and_write(given, caller, accept))
+
+            async def work() -> UpdatedItem:
+                return await self._read_and_write(given, caller, accept)
+
+            return await self._in_turn("set", given, caller, work)
         result = await self._asked("update", given, caller, UpdateFailed)
         updated = _read(_Updated, result)
         return UpdatedItem(updated.old_value, updated.new_value, updated.errors or msgspec.UNSET)
@@ -149,11 +154,16 @@ class Overrides:
             raise kind("Function returned no result")
         return result
 
-    async def _in_turn(self, op: str, given: ItemInput, work: Callable[[], Awaitable[T]]) -> T:
+    async def _in_turn(self, op: str, given: ItemInput, caller: Caller, work: Callable[[], Awaitable[T]]) -> T:
         """
         Do something when all that was asked about this item before has been done.  The next begins only when the
         reactor turns: by then whoever waits for this has told what has happened.
+
+        @param op: What will be called.
         """
+        function = self._engine.functions.find(DEFAULT_NAMESPACE, function_of(op, given.stream_name))
+        if isinstance(function, WorkerFunction) and caller.connection in function.owners:
+            return await work()
         turn: Deferred[Done] = Deferred()
         if not self._turns.take((given.stream_name, given.group_id, given.item_id), turn.callback):
             raise BacklogFull(function_of(op, given.stream_name), self._engine.limits.ordered_backlog)

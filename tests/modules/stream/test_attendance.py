@@ -140,6 +140,15 @@ class AttendanceTests(SynchronousTestCase):
         self.worker.send("unregistertrigger", id="t")
         self.assertTrue(self.successResultOf(self.join()))
 
+    def test_too_many(self) -> None:
+        """A connection has a bounded number of them."""
+        for number in range(101):
+            self.trigger({"stream_name": f"s{number}"}, str(number))
+        (refusal,) = self.worker.received("triggerregistrationresult")
+        self.assertEqual(refusal["error"]["message"], "a connection may have 100 triggers of type stream:join")
+        self.trigger({"stream_name": "other"}, "0")
+        self.assertEqual(len(self.worker.received("triggerregistrationresult")), 1)
+
     def test_namespace(self) -> None:
         """Function and condition are called in the namespace that the trigger names."""
         other = connect(self.engine, "o", namespace="orders")

@@ -216,14 +216,25 @@ class OverrideTests(StreamTestCase):
         self.keeper.answer(writing, result={"new_value": 5, "old_value": 5})
         self.assertEqual(self.asked()["data"]["data"], 1)
 
+    def test_within_its_own_calls(self) -> None:
+        """What the worker calls itself while it sets an item does not wait until it has done so."""
+        self.keep("set", "delete")
+        call = self.worker.call("stream::set", SET)
+        setting = self.asked()
+        inner = self.keeper.call("stream::delete", ITEM)
+        self.keeper.answer(self.asked())
+        self.assertEqual(self.keeper.outcome(inner), {"old_value": None})
+        self.keeper.answer(setting, result={"new_value": 1})
+        self.assertEqual(self.worker.outcome(call)["new_value"], 1)
+
     def test_own_update_not_in_turn(self) -> None:
-        """A worker's own update may set the item."""
+        """A worker's own update may have the item set, also by way of another worker."""
         self.keep("set", "update")
         call = self.worker.call("stream::update", {**ITEM, "ops": []})
         updating = self.asked()
-        inner = self.keeper.call("stream::set", SET)
+        inner = self.worker.call("stream::set", SET)
         self.keeper.answer(self.asked(), result={"new_value": 1})
-        self.assertEqual(self.keeper.outcome(inner)["new_value"], 1)
+        self.assertEqual(self.worker.outcome(inner)["new_value"], 1)
         self.keeper.answer(updating, result={"new_value": 1, "old_value": 0})
         self.assertEqual(self.worker.outcome(call), {"old_value": 0, "new_value": 1})
 
