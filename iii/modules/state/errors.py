@@ -10,25 +10,6 @@ from iii.core.errors import EngineError
 
 
 @attrs.define(str=False)
-class ValueTooLarge(EngineError):
-    """A value, given or made by an update, is larger than the module's C{max_value_bytes}; the old one stays."""
-
-    code: ClassVar[str] = "VALUE_TOO_LARGE"
-    text: ClassVar[str] = "value of {size} bytes exceeds the configured max_value_bytes limit of {limit}"
-    size: int
-    limit: int
-
-
-@attrs.define(str=False)
-class ValueTooDeep(EngineError):
-    """A value is nested so deep that no message could carry it; the old one stays."""
-
-    code: ClassVar[str] = "VALUE_TOO_DEEP"
-    text: ClassVar[str] = "value is nested deeper than {limit} levels"
-    limit: int
-
-
-@attrs.define(str=False)
 class StoreFailed(EngineError):
     """
     The store could not do what was asked; nothing has changed.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from operator import itemgetter
 from typing import Annotated, NoReturn
 
 import msgspec
@@ -22,12 +21,10 @@ from iii.core.functions import Caller, FunctionDeclaration, NoInput
 from iii.interfaces import IValues
 from iii.modules.state import errors
 from iii.modules.state.triggers import StateTriggers
+from iii.storage.checks import check_depth, check_size, page
 from iii.storage.errors import StorageError
 from iii.storage.updates import Operation, OperationError, Updated
-from iii.wire.messages import MAX_DEPTH, NULL, nested_deeper
-
-DEEPEST = MAX_DEPTH - 7
-"""Levels of a value that fits into every message: 120."""
+from iii.wire.messages import NULL
 
 
 class Place(msgspec.Struct):
@@ -153,8 +150,7 @@ class StateFunctions:
         """
         value = _one_value(given)
         self._check_size(value)
-        if nested_deeper(value, DEEPEST):
-            raise errors.ValueTooDeep(DEEPEST)
+        check_depth(value)
         waiting = self._values.put((given.scope,), given.key, value)
         return waiting.addCallbacks(partial(self._was_set, given, value, caller), partial(_failed, errors.SetFailed))
 
@@ -194,7 +190,9 @@ class StateFunctions:
             items = await self._values.items((given.scope,))
         except StorageError as error:
             raise errors.ListFailed(str(error)) from error
-        items = _page(items, given)
+        if given.prefix:
+            items = [item for item in items if item[0].startswith(given.prefix)]
+        items = page(items, given.after, given.limit)
         if given.include_keys:
             return Raw(msgspec.json.encode([Entry(key, Raw(value)) for key, value in items]))
         return Raw(b"[%b]" % b",".join([value for _, value in items]))
@@ -210,10 +208,7 @@ class StateFunctions:
         self._triggers.changed("state:created" if old is None else "state:updated", scope, key, old, new, caller)
 
     def _check_size(self, value: bytes) -> None:
-        if self._max_bytes is not None and len(value) > self._max_bytes:
-            size = len(msgspec.json.format(value, indent=-1))
-            if size > self._max_bytes:
-                raise errors.ValueTooLarge(size, self._max_bytes)
+        check_size(value, self._max_bytes)
 
 
 def _one_value(given: NewValue) -> bytes:
@@ -225,20 +220,6 @@ def _one_value(given: NewValue) -> bytes:
     if value is not UNSET:
         raise InvalidInput("state::set", "duplicate field `value`")
     return bytes(data)
-
-
-def _page(items: list[tuple[str, bytes]], given: Listing) -> list[tuple[str, bytes]]:
-    """
-    Return what is asked for of a scope.  Pages are in the order of their keys, by code point: so they go on where the
-    last one ended, whatever has been set or deleted in between.
-    """
-    if given.prefix:
-        items = [item for item in items if item[0].startswith(given.prefix)]
-    if given.after is not None:
-        items = [item for item in items if item[0] > given.after]
-    if given.after is not None or given.limit is not None:
-        items = sorted(items, key=itemgetter(0))[: given.limit]
-    return items
 
 
 def _raw(value: bytes | None) -> Raw | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
 from msgspec import UNSET, Raw
 from twisted.logger import Logger
 
@@ -41,21 +40,14 @@ from iii.modules.stream.shapes import (
     UpdatedItem,
     UpdateFailed,
     UpdateInput,
-    ValueTooDeep,
-    ValueTooLarge,
     encode,
     failing_as,
     value,
 )
 from iii.modules.stream.triggers import StreamTriggers
+from iii.storage.checks import check_depth, check_size, page
 from iii.storage.errors import StorageError
-from iii.wire.messages import NULL, is_null, nested_deeper
-
-MAX_DEPTH = 120
-"""
-Nesting levels of a value: clients and triggers get it within an event, within a message, and the Rust SDK reads 128
-levels of these.
-"""
+from iii.wire.messages import NULL, is_null
 
 
 class Functions:
@@ -83,7 +75,8 @@ class Functions:
 
     async def set(self, given: SetInput, caller: Caller) -> Changed:
         """Store an item."""
-        self._check(bytes(given.data))
+        check_depth(bytes(given.data))
+        self._check_size(bytes(given.data))
         stream, group, item = given.stream_name, given.group_id, given.item_id
         if self._overrides.has("set", stream):
             changed = await self._overrides.set(given, caller)
@@ -118,12 +111,12 @@ class Functions:
     async def update(self, given: UpdateInput, caller: Caller) -> UpdatedItem:
         """Apply operations to an item (spec/state.md, 4)."""
         if self._overrides.updates(given.stream_name):
-            result = await self._overrides.update(given, caller, self._check)
+            result = await self._overrides.update(given, caller, self._check_size)
             await self._told(given, _kind(result.old_value), result.new_value, caller)
             return result
         with failing_as(UpdateFailed):
             updated, event = await self._backend.update(
-                given.stream_name, given.group_id, given.item_id, given.ops, self._check
+                given.stream_name, given.group_id, given.item_id, given.ops, self._check_size
             )
         self._triggers.fire(event, caller)
         return UpdatedItem(value(updated.old), Raw(updated.new), updated.errors or UNSET)
@@ -134,8 +127,7 @@ class Functions:
             return await self._overrides.ask("list", given.stream_name, given, caller) or None
         with failing_as(ListFailed):
             items = await self._backend.items(given.stream_name, given.group_id)
-        if given.limit is not None or given.after is not None:
-            items = sorted((id, data) for id, data in items if given.after is None or id > given.after)[: given.limit]
+        items = page(items, given.after, given.limit)
         if given.include_ids:
             return [ListedItem(id, Raw(data)) for id, data in items]
         return [Raw(data) for _, data in items]
@@ -158,7 +150,7 @@ class Functions:
 
     async def send(self, given: SendInput, caller: Caller) -> Raw:
         """Tell triggers and clients something that is not stored."""
-        _check_depth(bytes(given.data))
+        check_depth(bytes(given.data))
         with failing_as(SendFailed):
             event = await self._backend.send(
                 given.stream_name, given.group_id, given.id, encode(SentEvent(given.type, given.data))
@@ -176,14 +168,8 @@ class Functions:
         except StorageError as error:
             self._complaints.warn("a change of stream {stream} was not told: {error}", stream=stream, error=str(error))
 
-    def _check(self, data: bytes) -> None:
-        """Refuse a value that is not to be stored."""
-        _check_depth(data)
-        limit = self._max_value_bytes
-        if limit is not None and len(data) > limit:
-            size = len(msgspec.json.format(data, indent=-1))
-            if size > limit:
-                raise ValueTooLarge(size, limit)
+    def _check_size(self, data: bytes) -> None:
+        check_size(data, self._max_value_bytes)
 
     def declarations(self) -> Sequence[FunctionDeclaration]:
         """What the engine offers of these."""
@@ -245,8 +231,3 @@ class Functions:
 
 def _kind(old: Raw) -> Kind:
     return "create" if is_null(old) else "update"
-
-
-def _check_depth(data: bytes) -> None:
-    if nested_deeper(data, MAX_DEPTH):
-        raise ValueTooDeep(MAX_DEPTH)

@@ -229,25 +229,6 @@ def failing_as(kind: type[StreamError]) -> Iterator[None]:
 
 
 @attrs.define(str=False)
-class ValueTooLarge(EngineError):
-    """A value, given or made by an update, is larger than the settings allow; the old one stays."""
-
-    code: ClassVar[str] = "VALUE_TOO_LARGE"
-    text: ClassVar[str] = "value of {size} bytes exceeds the configured max_value_bytes limit of {limit}"
-    size: int
-    limit: int
-
-
-@attrs.define(str=False)
-class ValueTooDeep(EngineError):
-    """A value is nested so deep that no message could carry it."""
-
-    code: ClassVar[str] = "VALUE_TOO_DEEP"
-    text: ClassVar[str] = "value is nested deeper than {limit} levels"
-    limit: int
-
-
-@attrs.define(str=False)
 class WrongShape(EngineError):
     """The function of a worker that keeps a stream has returned something else than it should."""
 

@@ -9,7 +9,7 @@ from twisted.internet.defer import fail
 from zope.interface.verify import verifyObject
 
 from iii.interfaces import IModule
-from iii.modules.stream.functions import MAX_DEPTH
+from iii.storage.checks import DEEPEST
 from iii.storage.errors import StorageError
 from tests.core.fakes import connect
 from tests.modules.stream.case import ITEM, PLACE, StreamTestCase
@@ -164,12 +164,12 @@ class FunctionTests(StreamTestCase):
 
     def test_depth(self) -> None:
         """A value that is nested too deep is refused; the old one stays."""
-        self.assertEqual(self.set(nested(MAX_DEPTH))["new_value"], nested(MAX_DEPTH))
+        self.assertEqual(self.set(nested(DEEPEST))["new_value"], nested(DEEPEST))
         error = ("VALUE_TOO_DEEP", "value is nested deeper than 120 levels")
-        deep = nested(MAX_DEPTH + 1)
+        deep = nested(DEEPEST + 1)
         self.assertEqual(self.set(deep), error)
         self.assertEqual(self.ask("send", {**PLACE, "type": "t", "data": deep}), error)
-        self.assertEqual(self.ask("list", PLACE), [nested(MAX_DEPTH)])
+        self.assertEqual(self.ask("list", PLACE), [nested(DEEPEST)])
 
     def test_schemas(self) -> None:
         """Inputs are described, and the results of four functions."""
@@ -255,7 +255,7 @@ class LimitTests(StreamTestCase):
         self.assertEqual(self.ask("update", {**ITEM, "ops": [append]})["new_value"], "12345678")
         error = ("VALUE_TOO_LARGE", "value of 13 bytes exceeds the configured max_value_bytes limit of 10")
         self.assertEqual(self.ask("update", {**ITEM, "ops": [append]}), error)
-        deep = {"type": "set", "path": "", "value": nested(MAX_DEPTH + 1)}
+        deep = {"type": "set", "path": "", "value": nested(DEEPEST + 1)}
         self.assertIn("nested", self.ask("update", {**ITEM, "ops": [deep]})[1])
         self.assertEqual(self.ask("get", ITEM), "12345678")
         self.assertEqual(len(self.told), 2)
