@@ -219,12 +219,6 @@ def _state(parts: Parts, settings: StateSettings) -> StateModule:
     return StateModule(settings, values, parts.engine)
 
 
-def _state_values(parts: Parts, settings: StateSettings) -> IValues:
-    adapter = settings.adapter
-    assert isinstance(adapter, KvAdapter), "the configuration refuses what this version does not have"
-    return _values(parts, adapter.config, STATE)
-
-
 def _stream(parts: Parts, settings: StreamSettings) -> StreamModule:
     stamps = Stamps(parts.reactor)
     return StreamModule(
@@ -244,9 +238,8 @@ def _stream_backend(parts: Parts, settings: StreamSettings, stamps: Stamps) -> I
     if isinstance(adapter, StreamKvAdapter):
         return LocalBackend(_values(parts, adapter.config, STREAM), stamps)
     assert isinstance(adapter, RedisAdapter), "the configuration refuses what this version does not have"
-    url = adapter.config.redis_url
-    reactor = cast(RedisReactor, parts.reactor)
-    link, subscriber = RedisLink(url, reactor), RedisSubscriber(url, reactor)
+    link = parts.redis(adapter.config.redis_url, "iii-stream: config.adapter.config.redis_url")
+    subscriber = RedisSubscriber(adapter.config.redis_url, cast(RedisReactor, parts.reactor))
     return RedisBackend(parts.engine, link, subscriber, stamps, limits.message_bytes)
 
 

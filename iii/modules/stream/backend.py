@@ -43,14 +43,10 @@ class IStreamBackend(Interface):
     )
 
     def start() -> None:
-        """
-        Begin to serve.  May block for some seconds.
-
-        @raise CannotOpenStore: What the streams are kept in is not there: the engine does not start.
-        """
+        """Begin to serve; the store has been opened."""
 
     async def stop() -> None:
-        """Finish what was asked for, and end."""
+        """Tell no more events."""
 
     async def put(stream: str, group: str, item: str, data: bytes) -> tuple[bytes | None, StreamEvent]:
         """Store an item.  @return: The value that it replaces, and the event."""

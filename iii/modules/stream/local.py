@@ -31,10 +31,10 @@ class LocalBackend:
         self._values, self._stamps = values, stamps
 
     def start(self) -> None:
-        """Nothing is to be opened; the store is a service of its own."""
+        """There is nothing to begin."""
 
     async def stop(self) -> None:
-        """Likewise."""
+        """There is nothing to end."""
 
     async def put(self, stream: str, group: str, item: str, data: bytes) -> tuple[bytes | None, StreamEvent]:
         old = await self._values.put((stream, group), item, data)

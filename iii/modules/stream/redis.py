@@ -9,26 +9,52 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import attrs
 from msgspec import Raw
-from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as TimedOut
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from iii.core.engine import Engine
-from iii.core.errors import BacklogFull
-from iii.core.ordered import Done, Turns
 from iii.modules.stream.backend import IStreamBackend, Snapshot
 from iii.modules.stream.events import Kind, Stamps, StreamEvent, envelope, stream_event
 from iii.modules.stream.redis_channel import RedisChannel
-from iii.modules.stream.redis_items import CHANNEL, Cut, RedisItems
 from iii.storage.errors import StorageError
 from iii.storage.redis import RedisLink
 from iii.storage.redis_subscriber import RedisSubscriber
+from iii.storage.redis_values import Publication, RedisValues
 from iii.storage.updates import Operation, Updated
 
+CHANNEL = b"stream::events"
 MARKER_TIMEOUT = 5.0
 """Seconds until the marker of a snapshot must have come."""
+
+
+@attrs.define
+class _Change:
+    """
+    A change that is to be made, and what will be published about it.
+
+    @ivar replaced: The kind of the event where there was something.
+    """
+
+    stamps: Stamps
+    stream: str
+    group: str
+    item: str
+    replaced: Kind = "update"
+    timestamp: int = 0
+
+    def publication(self) -> Publication:
+        """Return what is published if the change is made now."""
+        self.timestamp = self.stamps.next(self.stream, self.group)
+        head = envelope(self.stream, self.group, self.item, self.timestamp, b"")[:-1]
+        created, replaced = (head + b'{"type":"%b","data":' % kind.encode() for kind in ("create", self.replaced))
+        return Publication(CHANNEL, created, replaced, b"}}")
+
+    def event(self, kind: Kind, data: bytes) -> StreamEvent:
+        """Return the event of the change when it has been made."""
+        return stream_event(self.stream, self.group, self.item, self.timestamp, kind, Raw(data))
 
 
 @implementer(IStreamBackend)
@@ -41,15 +67,15 @@ class RedisBackend:
         self, engine: Engine, link: RedisLink, subscriber: RedisSubscriber, stamps: Stamps, list_bytes: int
     ) -> None:
         """
+        @param link: Somebody else starts and stops it.
         @param stamps: Of what this engine's clients are told.
         @param list_bytes: Of the values that one listing may have.
         """
         self._engine, self._link, self._subscriber = engine, link, subscriber
-        self._items = RedisItems(link, list_bytes)
+        self._values = RedisValues(link, "stream:", list_bytes, parts=2)
         self._channel = RedisChannel(stamps)
         # Of what is published, which gets its final stamps when it comes back among the events of other engines.
         self._published = Stamps(engine.clock)
-        self._turns = Turns(engine)
         subscriber.on_gap = self._gap
 
     @property
@@ -62,56 +88,39 @@ class RedisBackend:
         self._channel.observer = observer
 
     def start(self) -> None:
-        self._link.probe()
-        self._link.start()
         self._subscriber.start()
         # The subscriber tells of a refusal by itself; other failures are the end.
         self._subscriber.subscribe(CHANNEL, self._channel.received).addErrback(lambda why: why.trap(StorageError))
 
     async def stop(self) -> None:
         await self._subscriber.stop()
-        await self._link.stop()
 
     async def put(self, stream: str, group: str, item: str, data: bytes) -> tuple[bytes | None, StreamEvent]:
-        timestamp = self._published.next(stream, group)
-        old = await self._items.put(stream, group, item, data, _cut(stream, group, item, timestamp))
-        return old, stream_event(stream, group, item, timestamp, _kind(old), Raw(data))
+        change = _Change(self._published, stream, group, item)
+        old = await self._values.put((stream, group), item, data, change.publication)
+        return old, change.event(_kind(old), data)
 
     async def delete(self, stream: str, group: str, item: str) -> tuple[bytes | None, StreamEvent | None]:
-        timestamp = self._published.next(stream, group)
-        old = await self._items.delete(stream, group, item, _cut(stream, group, item, timestamp))
-        event = None if old is None else stream_event(stream, group, item, timestamp, "delete", Raw(old))
-        return old, event
+        change = _Change(self._published, stream, group, item, "delete")
+        old = await self._values.delete((stream, group), item, change.publication)
+        return old, None if old is None else change.event("delete", old)
 
     async def update(
         self, stream: str, group: str, item: str, operations: Sequence[Operation], accept: Callable[[bytes], None]
     ) -> tuple[Updated, StreamEvent]:
-        timestamp = 0
-
-        def cut() -> Cut:
-            nonlocal timestamp
-            timestamp = self._published.next(stream, group)
-            return _cut(stream, group, item, timestamp)
-
-        # Updates of this engine would only make one another begin again.
-        turn: Deferred[Done] = Deferred()
-        if not self._turns.take((stream, group, item), turn.callback):
-            raise BacklogFull("stream::update", self._engine.limits.ordered_backlog)
-        done = await turn
-        try:
-            updated = await self._items.update(stream, group, item, operations, accept, cut)
-        finally:
-            done()
-        return updated, stream_event(stream, group, item, timestamp, _kind(updated.old), Raw(updated.new))
+        change = _Change(self._published, stream, group, item)
+        updated = await self._values.update((stream, group), item, operations, accept, change.publication)
+        return updated, change.event(_kind(updated.old), updated.new)
 
     async def get(self, stream: str, group: str, item: str) -> bytes | None:
-        return await self._items.get(stream, group, item)
+        return await self._values.get((stream, group), item)
 
     async def items(self, stream: str, group: str) -> list[tuple[str, bytes]]:
-        return await self._items.items(stream, group)
+        return await self._values.items((stream, group))
 
     async def groups(self, stream: str | None) -> list[tuple[str, str]]:
-        return await self._items.groups(stream)
+        found = await self._values.collections(() if stream is None else (stream,))
+        return [(name, group) for name, group in found]
 
     async def send(self, stream: str, group: str, item: str | None, event: bytes) -> StreamEvent:
         told = stream_event(stream, group, item, self._published.next(stream, group), "event", Raw(event))
@@ -119,13 +128,14 @@ class RedisBackend:
         return told
 
     async def tell(self, event: StreamEvent) -> None:
-        await self._items.publish(event.text)
+        await self._link.execute("PUBLISH", CHANNEL, event.text)
 
     async def snapshot(self, stream: str, group: str, item: str | None, ready: Callable[[Snapshot], None]) -> None:
         await self._subscribed()
         marker = self._channel.expect(stream, group, ready)
         try:
-            self._channel.read(marker, await self._items.marked(stream, group, item, marker.message))
+            items = await self._values.marked((stream, group), item, CHANNEL, marker.message)
+            self._channel.read(marker, items)
             await marker.done.addTimeout(MARKER_TIMEOUT, self._engine.clock)
         except TimedOut as error:
             raise StorageError(f"what was published did not come within {MARKER_TIMEOUT:g} s") from error
@@ -151,10 +161,6 @@ class RedisBackend:
         self._engine.counters.stream_gaps += 1
         self.log.warn("the connection to Redis was broken: clients may have missed events of streams")
         self._channel.gap()
-
-
-def _cut(stream: str, group: str, item: str, timestamp: int) -> Cut:
-    return envelope(stream, group, item, timestamp, b'{"type":"')[:-1], b"}}"
 
 
 def _kind(old: bytes | None) -> Kind:

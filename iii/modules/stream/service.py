@@ -79,7 +79,7 @@ class StreamModule(Service):
         return self._listener.port
 
     def startService(self) -> None:
-        """Begin to serve.  L{CannotOpenStore} and L{CannotListen} end the start."""
+        """Begin to serve.  L{iii.wire.listen.CannotListen} ends the start."""
         self._backend.start()
         self._listener.startService()
         super().startService()
