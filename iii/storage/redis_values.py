@@ -21,10 +21,11 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from iii.interfaces import Collection, IValues
+from iii.storage.checks import DEEPEST
 from iii.storage.errors import StorageError, TooMuchToList
 from iii.storage.redis import RedisLink, Script
 from iii.storage.updates import Operation, Updated, apply
-from iii.wire.messages import MAX_DEPTH, nested_deeper
+from iii.wire.messages import nested_deeper
 
 ATTEMPTS = 1000
 """Times that an update is computed because others have changed the value; each time one of them has got on."""
@@ -32,8 +33,6 @@ MAX_WAITING = 100_000
 """Changes that wait for updates of their keys."""
 SCANNED = 1000
 """Keys that the server looks at in one step of a listing."""
-DEEPEST = MAX_DEPTH - 7
-"""Levels of a value that fits into every message."""
 
 _PUT = Script(
     """local old = redis.call('HGET', KEYS[1], ARGV[1])
