@@ -70,13 +70,15 @@ class Reactions:
 
     def begin(self, trigger: Trigger) -> None:
         """A trigger is live."""
-        self._live[trigger.likeness] = self._live.get(trigger.likeness, 0) + 1
+        identity = _identity(trigger)
+        self._live[identity] = self._live.get(identity, 0) + 1
 
     def end(self, trigger: Trigger) -> None:
         """A trigger that has begun is live no longer."""
-        left = self._live.pop(trigger.likeness) - 1
+        identity = _identity(trigger)
+        left = self._live.pop(identity) - 1
         if left:
-            self._live[trigger.likeness] = left
+            self._live[identity] = left
 
     def fire(self, trigger: Trigger, condition: str | None, event: Event) -> None:
         """
@@ -85,7 +87,7 @@ class Reactions:
         @param condition: Asked first, in the namespace of the trigger's function: C{false} leaves this function out,
             and so does a failure; any other result, or none, lets it be called.
         """
-        turn = trigger.likeness, event.key
+        turn = _identity(trigger), event.key
         size = len(memoryview(event.payload)) + OVERHEAD if condition is not None or turn in self._turns else 0
         if size and self.waiting_bytes and self.waiting_bytes + size > self._engine.limits.reaction_backlog_bytes:
             self._engine.counters.hit("reaction_backlog_bytes")
@@ -131,7 +133,7 @@ class Reactions:
 
     def _call(self, trigger: Trigger, event: Event, size: int, done: Done) -> None:
         self.waiting_bytes -= size
-        if trigger.likeness not in self._live:
+        if _identity(trigger) not in self._live:
             done()
             return
         self._engine.invoke(
@@ -154,3 +156,11 @@ class Reactions:
 
     def _baggage(self, event: Event, function_id: str) -> str | None:
         return None if event.baggage is None else with_function(event.baggage, function_id)
+
+
+def _identity(trigger: Trigger) -> Hashable:
+    """
+    What triggers have in common that get one another's events: without an owner they are alike also when they only have
+    the same id.
+    """
+    return trigger.likeness, trigger.namespace, trigger.function_id

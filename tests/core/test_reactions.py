@@ -256,6 +256,20 @@ class ReactionsTests(SynchronousTestCase):
         self.changes.happen("k", 3)
         self.assertEqual(self.drain(), [3])
 
+    def test_replaced_without_owner(self) -> None:
+        """Likewise one that no worker owns."""
+        self.worker.register("g")
+        for function in ("f", "g"):
+            self.engine.triggers.register(Trigger("t", "change", function))
+            for number in (1, 2):
+                self.changes.happen("k", number)
+        came = []
+        while calls := self.asked():
+            for call in calls:
+                came.append((call["function_id"], call["data"]))
+                self.worker.answer(call)
+        self.assertEqual(came, [("f", 1), ("g", 1), ("g", 2)])
+
     def test_replica(self) -> None:
         """What waited for a replica's trigger comes to the function of another one, in order."""
         self.trigger()
