@@ -9,10 +9,8 @@ import attrs
 import msgspec
 
 from iii.core.errors import EngineError
-from iii.wire.messages import MAX_DEPTH, nested_deeper
-
-DEEPEST = MAX_DEPTH - 7
-"""Levels of a value that fits into every message, with what events and answers put around it: 120."""
+from iii.storage.updates import DEEPEST
+from iii.wire.messages import nested_deeper
 
 
 @attrs.define(str=False)
@@ -35,7 +33,7 @@ class ValueTooDeep(EngineError):
 
 
 def check_depth(value: bytes) -> None:
-    """L{ValueTooDeep} for a value that is nested deeper than L{DEEPEST}."""
+    """L{ValueTooDeep} for a value that is nested deeper than L{iii.storage.updates.DEEPEST} levels."""
     if nested_deeper(value, DEEPEST):
         raise ValueTooDeep(DEEPEST)
 

@@ -21,10 +21,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from iii.interfaces import Collection, IValues
-from iii.storage.checks import DEEPEST
 from iii.storage.errors import StorageError, TooMuchToList
 from iii.storage.redis import RedisLink, Script
-from iii.storage.updates import Operation, Updated, apply
+from iii.storage.updates import DEEPEST, Operation, Updated, apply
 from iii.wire.messages import nested_deeper
 
 ATTEMPTS = 1000

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from iii.storage.checks import DEEPEST, ValueTooDeep, ValueTooLarge, check_depth, check_size, page
+from iii.storage.checks import ValueTooDeep, ValueTooLarge, check_depth, check_size, page
+from iii.storage.updates import DEEPEST
 
 
 class CheckTests(SynchronousTestCase):

@@ -9,8 +9,8 @@ from twisted.internet.defer import fail
 from zope.interface.verify import verifyObject
 
 from iii.interfaces import IModule
-from iii.storage.checks import DEEPEST
 from iii.storage.errors import StorageError
+from iii.storage.updates import DEEPEST
 from tests.core.fakes import connect
 from tests.modules.stream.case import ITEM, PLACE, StreamTestCase
 
