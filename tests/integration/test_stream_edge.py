@@ -8,6 +8,7 @@ from typing import Any
 
 import treq
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent
 
@@ -90,6 +91,39 @@ class StreamEdgeTests(EdgeTestCase):
         self.assertEqual([len(message["event"]["data"]) for message in client.messages], [20, 20])
         self.assertEqual(client.messages[0]["event"]["ids"], [str(number) for number in range(20)])
         self.assertEqual(await self.figure("iii_stream_clients_dropped_total"), 0)
+
+    async def test_exact(self) -> None:
+        """Whoever joins while an item changes gets each change that its snapshot does not have, once and in order."""
+        await self.set("i", -1)
+        written, enough = 0, False
+
+        async def write() -> None:
+            nonlocal written
+            while not enough:
+                await gatherResults([Deferred.fromCoroutine(self.set("i", written + more)) for more in range(10)])
+                written += 10
+
+        writing = Deferred.fromCoroutine(write())
+        clients = []
+        for _ in range(20):
+            client = await self.client()
+            client.join("c", "s", "g", id="i")
+            client.join("d", "s", "g")
+            await self.got(client, 2)
+            clients.append(client)
+        enough = True
+        await writing
+        for client in clients:
+
+            async def done(client: StreamClient = client) -> bool:
+                return client.messages[-1]["event"]["data"] in (written - 1, [written - 1])
+
+            await eventually(reactor, "the last change has come", done)
+            seen = [message["event"]["data"] for message in client.messages if message["id"] == "i"]
+            self.assertEqual(seen, list(range(seen[0], written)))
+            self.assertEqual(client.kinds.count("sync"), 2)
+        firsts = {client.messages[0]["event"]["data"] for client in clients}
+        self.assertGreater(len(firsts), 10)  # else nobody has joined in the middle, and this test shows nothing
 
     async def test_end(self) -> None:
         """When the engine stops, clients are closed with the code that tells them to connect again."""
