@@ -126,8 +126,8 @@ class StreamSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     @ivar port: Default 3112; 0 is any free port.
     @ivar auth_function: Function that decides about each new client; default none: everybody may connect who has
         C{engine.token}, if there is one.
-    @ivar auth_fail_open: Let a client in, without a context, when the auth function fails or decides nothing, as the
-        reference does; default false.  Not in the reference.
+    @ivar auth_fail_open: Let a client in, without a context, when the auth function fails or decides nothing, and let
+        it join when a join handler fails, as the reference does; default false.  Not in the reference.
     @ivar handler_timeout_ms: How long the auth function, and the handlers of one join or leave, may take before the
         client is refused; default 10000.  Not in the reference.
     @ivar adapter: C{kv}, C{redis} or C{bridge}; default C{kv}.
