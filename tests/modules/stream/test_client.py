@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import attrs
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
@@ -16,9 +17,11 @@ from iii.core.limits import Limits
 from iii.modules.stream import messages
 from iii.modules.stream.backend import IStreamBackend
 from iii.modules.stream.client import WAITING_BYTES
+from iii.modules.stream.clients import Clients
+from iii.modules.stream.subscription import Subscription
 from iii.storage.errors import StorageError
 from iii.wire.messages import ABSENT, ErrorBody
-from tests.modules.stream.clients import HANDLER_TIMEOUT, ClientsTestCase
+from tests.modules.stream.clients import HANDLER_TIMEOUT, ClientsTestCase, FakeAttendance, Peer
 
 FAILED = CallFailed(ErrorBody("oops", "it broke"))
 
@@ -346,6 +349,102 @@ class LeaveTests(ClientsTestCase):
         self.assertEqual((counters.stream_connections, counters.stream_connections_ended), (2, 1))
         self.assertEqual((counters.stream_subscriptions, counters.stream_subscriptions_ended), (2, 1))
         self.assertEqual((counters.stream_events, counters.stream_deliveries), (1, 2))
+
+
+class Thinking(FakeAttendance):
+    """Answers when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.thinking: list[Deferred[Any]] = []
+        self.admitted: list[Subscription] = []
+
+    async def joining(self, subscription: Subscription) -> bool:
+        answer = await self._think()
+        if answer:
+            self.admitted.append(subscription)
+        return answer
+
+    async def left(self, subscription: Subscription) -> None:
+        self.gone.append(subscription)
+        await self._think()
+
+    async def _think(self) -> bool:
+        waiting: Deferred[bool] = Deferred()
+        self.thinking.append(waiting)
+        return await waiting
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("join"), st.integers(0, 1), st.integers(0, 1), st.sampled_from([None, "a", "b"])),
+        st.tuples(st.just("leave"), st.integers(0, 1), st.integers(0, 1)),
+        st.tuples(st.just("settle")),
+        st.tuples(st.just("answer"), st.booleans()),
+        st.tuples(st.just("snapshot"), st.booleans()),
+        st.tuples(st.just("close"), st.integers(0, 1)),
+        st.tuples(st.just("change"), st.sampled_from(["a", "b"])),
+    ),
+    max_size=60,
+)
+
+
+class RandomTests(ClientsTestCase):
+    @given(STEPS)
+    def test_whoever_comes_goes(self, steps: list[Any]) -> None:
+        """
+        However joins, leaves, ends of connections, answers of handlers and snapshots follow on each other: in the end
+        nothing is subscribed, and all that was let in has been told to have left, once.  Only what was joined again
+        under its id has not.
+        """
+        super().setUp()
+        attendance = Thinking()
+        clients = Clients(attrs.evolve(self.surroundings, attendance=attendance))
+        self.backend.observer = clients.deliver
+        self.backend.waiting = []
+        peers = [Peer(clients, b"%d" % number) for number in range(2)]
+        closed: set[int] = set()
+
+        def close(index: int) -> None:
+            if index not in closed:
+                closed.add(index)
+                peers[index].client.closed()
+
+        def settle() -> None:
+            while attendance.thinking or self.backend.waiting:
+                (attendance.thinking or self.backend.waiting).pop(0).callback(True)
+
+        for kind, *step in steps:
+            if kind == "join" and step[0] not in closed:
+                peers[step[0]].join(str(step[1]), "s", "g", id=step[2])
+            elif kind == "leave" and step[0] not in closed:
+                peers[step[0]].send("leave", str(step[1]), "s", "g")
+            elif kind == "answer" and attendance.thinking:
+                attendance.thinking.pop(0).callback(step[0])
+            elif kind == "snapshot" and self.backend.waiting:
+                self.backend.failure = None if step[0] else StorageError("broken")
+                self.backend.waiting.pop(0).callback(None)
+            elif kind == "settle":
+                settle()
+            elif kind == "close":
+                close(step[0])
+            elif kind == "change":
+                self.backend.change("s", "g", step[0], b"1")
+        for index in range(2):
+            close(index)
+        settle()
+        self.successResultOf(clients.all_ended())
+        self.assertEqual((len(clients.fanout), clients.leaving), (0, 0))
+        counters = self.engine.counters
+        self.assertEqual(counters.stream_subscriptions, counters.stream_subscriptions_ended)
+        self.assertEqual(counters.stream_connections_ended, 2)
+        told = {id(subscription) for subscription in attendance.gone}
+        self.assertEqual(len(told), len(attendance.gone))
+        self.assertLessEqual(told, {id(subscription) for subscription in attendance.admitted})
+        names = [(bytes(each.context), each.subscription_id, each.item) for each in attendance.admitted]
+        for index, subscription in enumerate(attendance.admitted):
+            if id(subscription) not in told:
+                self.assertIn(names[index], names[index + 1 :])
 
 
 class HostileTests(ClientsTestCase):
