@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
+from itertools import count
 from typing import Annotated, Any, ClassVar
 
 import attrs
@@ -19,6 +20,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from iii.storage.errors import StorageError
+from iii.wire.messages import nested_deeper
 
 MOST_SEGMENTS = 32
 MOST_SEGMENT_BYTES = 256
@@ -170,9 +172,6 @@ _KINDS = {
     ord("f"): "boolean",
 }
 _EMPTY_ARRAY = re.compile(rb"\[[ \t\n\r]*\]")
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
-_ALIKE = bytes.maketrans(b"{}", b"[]")
-_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _read = msgspec.json.Decoder(dict[str, Raw]).decode
 _write = msgspec.json.Encoder(enc_hook=_Growing.closed).encode
 
@@ -257,8 +256,9 @@ def _merge(document: _Document, operation: Merge) -> None:
     for key in merged:
         if key in SINKS:
             raise _LeftOut("value.proto_polluted", f'Merge value top-level key "{key}" is a prototype-pollution sink')
-    depth = _depth(operation.value, DEEPEST_MERGED)
-    if depth > DEEPEST_MERGED:
+    value = bytes(operation.value)
+    if nested_deeper(value, DEEPEST_MERGED):
+        depth = next(levels for levels in count(DEEPEST_MERGED + 1) if not nested_deeper(value, levels))
         raise _LeftOut("value.too_deep", f"Merge value JSON nesting depth {depth} exceeds maximum of {DEEPEST_MERGED}")
     if keys:
         document.parent(keys).update(merged)
@@ -417,18 +417,5 @@ def _float_sum(text: bytes, amount: int) -> bytes | None:
 
 def _check_depth(value: Raw, above: int) -> None:
     """Refuse a value that is nested too deep to lie so many levels below the root."""
-    if _depth(value, DEEPEST - above) > DEEPEST - above:
+    if nested_deeper(bytes(value), DEEPEST - above):
         raise StorageError(f"the result would be nested deeper than {DEEPEST} levels")
-
-
-def _depth(value: Raw, limit: int) -> int:
-    """Return how deep a value is nested; where that is surely not above the limit, something below."""
-    text = bytes(value)
-    if text.count(b"[") + text.count(b"{") <= limit:
-        return 0
-    brackets = _STRING.sub(b"", text).translate(_ALIKE, _NO_BRACKETS)
-    depth = 0
-    while brackets:  # its leaves go, level by level
-        brackets = brackets.replace(b"[]", b"")
-        depth += 1
-    return depth
