@@ -32,6 +32,8 @@ MAX_WAITING = 100_000
 """Changes that wait for updates of their keys."""
 SCANNED = 1000
 """Keys that the server looks at in one step of a listing."""
+SPACES = b" \t\n\r"
+"""What another program may have put around a value."""
 
 _PUT = Script(
     """local old = redis.call('HGET', KEYS[1], ARGV[1])
@@ -102,7 +104,7 @@ class _Change:
 @implementer(IValues)
 class RedisValues:
     """
-    The values of all collections, shared by all engines on one Redis.
+    The values of all collections, shared by all engines on one Redis.  Listings are sorted by key: Redis has no order.
 
     The names of a collection are joined by colons after the prefix.  In all but the last, colons and percent signs are
     percent-encoded, so that different collections have different hashes.
@@ -189,9 +191,9 @@ class RedisValues:
         if found == 0:
             raise TooMuchToList(self._list_bytes)
         try:
-            return [
+            return sorted(
                 (key.decode(), cast(bytes, _valid(value))) for key, value in zip(found[::2], found[1::2], strict=True)
-            ]
+            )
         except UnicodeDecodeError as error:
             raise StorageError(f"a key in Redis is no text: {error}") from error
 
@@ -276,7 +278,7 @@ def _valid(value: Any) -> bytes | None:
         raise StorageError(f"Failed to deserialize value from Redis: {error}") from error
     if nested_deeper(value, DEEPEST):
         raise StorageError(f"Failed to deserialize value from Redis: it is nested deeper than {DEEPEST} levels")
-    return cast(bytes, value)
+    return cast(bytes, value.strip(SPACES))
 
 
 def _or_null(value: Any) -> bytes | None:
