@@ -1,0 +1,1 @@
+"""Functions called at given times (spec/cron.md)."""
