@@ -52,6 +52,8 @@ class Table:
 
 STATE = Table("state", ("scope", "key"), ("value",))
 STREAM = Table("stream", ("stream", "item_group", "item"), ("value",))
+CRON_JOB = Table("cron_job", ("lock_index", "job"), ("state",))
+CRON_ONE_SHOT = Table("cron_one_shot", ("lock_index", "job"), ("definition",))
 
 MIGRATIONS = (
     """
@@ -61,6 +63,14 @@ MIGRATIONS = (
     CREATE TABLE stream (
         position INTEGER PRIMARY KEY, stream TEXT NOT NULL, item_group TEXT NOT NULL, item TEXT NOT NULL,
         value BLOB NOT NULL, UNIQUE (stream, item_group, item)
+    ) STRICT;
+    CREATE TABLE cron_job (
+        position INTEGER PRIMARY KEY, lock_index TEXT NOT NULL, job TEXT NOT NULL, state BLOB NOT NULL,
+        UNIQUE (lock_index, job)
+    ) STRICT;
+    CREATE TABLE cron_one_shot (
+        position INTEGER PRIMARY KEY, lock_index TEXT NOT NULL, job TEXT NOT NULL, definition BLOB NOT NULL,
+        UNIQUE (lock_index, job)
     ) STRICT;
     """,
 )

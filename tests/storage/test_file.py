@@ -188,6 +188,12 @@ class MigrationTests(SynchronousTestCase):
             self.assertEqual(found, [("users", "u2", b'{"n":2}'), ("users", "u1", b"null"), ("", "a\0b", b'"x"')])
             found = connection.execute("SELECT stream, item_group, item, value FROM stream").fetchall()
             self.assertEqual(found, [("chat", "room:1", "m1", b'{"t":"hi"}')])
+            found = connection.execute("SELECT lock_index, job, state FROM cron_job").fetchall()
+            self.assertEqual(found, [("cron_locks", "k", b'{"last":1000,"paused":true}')])
+            found = connection.execute(
+                "SELECT lock_index, job, definition ->> 'function_id' FROM cron_one_shot"
+            ).fetchall()
+            self.assertEqual(found, [("cron_locks", "k2", "f")])
             connection.close()
             store.close(clean=True)
 
