@@ -35,6 +35,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         before; above, events are dropped.
     @ivar reaction_backlog_bytes: Bytes of the events of one trigger type, C{state} or C{stream}, that wait for
         functions to have dealt with earlier ones, or for conditions; above, events are dropped.
+    @ivar cron_one_shots: Cron jobs with C{at} that have not run yet; one more is refused.
+    @ivar cron_runs_per_job: Runs of one cron job that are under way (C{overlap: allow}) or wait for the one before
+        (C{overlap: queue}); above, runs are skipped.
+    @ivar cron_history_runs: Runs of all cron jobs together that C{engine::cron::history} knows; above, those of the job
+        that has not run for longest are forgotten.
     @ivar telemetry_frame_bytes: One frame with traces, metrics or logs; a larger one is dropped.
     @ivar log_store_bytes: Log records that are kept; above, the oldest are dropped.
     @ivar log_deliveries: Calls that one C{log} trigger waits for; above, records are not delivered.
@@ -76,6 +81,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     channel_buffer_bytes: Count = 4 * 2**20
     ordered_backlog: Count = 1000
     reaction_backlog_bytes: Count = 256 * 2**20
+    cron_one_shots: Count = 10_000
+    cron_runs_per_job: Count = 100
+    cron_history_runs: Count = 100_000
     telemetry_frame_bytes: Count = 4 * 2**20
     log_store_bytes: Count = 16 * 2**20
     log_deliveries: Count = 1024
