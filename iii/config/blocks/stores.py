@@ -172,10 +172,10 @@ class PubSubSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 class CronStore(Store, frozen=True, kw_only=True):
     """
-    The embedded store of cron's locks.
+    The embedded store of what cron knows of its jobs.
 
-    @ivar lock_ttl_ms: When a lock is free again, in milliseconds; default 30000.
-    @ivar lock_index: Where the locks are kept; default C{cron_locks}.
+    @ivar lock_ttl_ms: When the lock of a job is free again whose run renews it no more, in milliseconds; default 30000.
+    @ivar lock_index: The name under which the jobs are kept there; default C{cron_locks}.
     """
 
     lock_ttl_ms: Milliseconds = 30_000
@@ -184,12 +184,33 @@ class CronStore(Store, frozen=True, kw_only=True):
 
 class CronKvAdapter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="name", tag="kv"):
     """
-    Lock the jobs within this engine.
+    Run the jobs on this engine, whatever others do.
 
     @ivar config: The embedded store.
     """
 
     config: CronStore = CronStore()
+
+
+class CronRedis(Redis, frozen=True, kw_only=True):
+    """
+    A Redis server.
+
+    @ivar lock_ttl_ms: When the lock of a job is free again whose run renews it no more, in milliseconds; default 30000.
+        Not in the reference.
+    """
+
+    lock_ttl_ms: Milliseconds = 30_000
+
+
+class CronRedisAdapter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="name", tag="redis"):
+    """
+    Run each time of a job on one of the engines that use this Redis.
+
+    @ivar config: The server.
+    """
+
+    config: CronRedis = CronRedis()
 
 
 class CronSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -199,7 +220,7 @@ class CronSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     @ivar adapter: C{kv} or C{redis}, which keeps several engines from running a job twice; default C{kv}.
     """
 
-    adapter: CronKvAdapter | RedisAdapter = CronKvAdapter()
+    adapter: CronKvAdapter | CronRedisAdapter = CronKvAdapter()
 
 
 class Directory(Struct, frozen=True, kw_only=True):
