@@ -12,7 +12,15 @@ from twisted.application.service import IService, Service
 
 from iii.config.blocks.listeners import EngineFunctionsSettings, HttpSettings, WorkerManagerSettings
 from iii.config.blocks.observability import ObservabilitySettings
-from iii.config.blocks.stores import KvAdapter, RedisAdapter, StateSettings, StreamKvAdapter, StreamSettings
+from iii.config.blocks.stores import (
+    CronKvAdapter,
+    CronSettings,
+    KvAdapter,
+    RedisAdapter,
+    StateSettings,
+    StreamKvAdapter,
+    StreamSettings,
+)
 from iii.config.blocks.stores import Store as StoreSettings
 from iii.config.errors import ConfigError
 from iii.config.load import load
@@ -21,6 +29,9 @@ from iii.core.engine import Engine, Module
 from iii.interfaces import IValues
 from iii.lifecycle import Accepts, EngineServices
 from iii.modules.api.service import ApiService
+from iii.modules.cron.redis import RedisCronStore
+from iii.modules.cron.service import CronService
+from iii.modules.cron.store import KvCronStore, MemoryRows, OneShots, SqliteRows
 from iii.modules.engine_functions.service import EngineFunctions
 from iii.modules.http.service import HttpModule
 from iii.modules.observability.service import Observability
@@ -40,7 +51,7 @@ from iii.storage.redis_subscriber import RedisSubscriber
 from iii.storage.redis_service import RedisService
 from iii.storage.redis_url import InvalidRedisUrl
 from iii.storage.redis_values import RedisValues
-from iii.storage.schema import STATE, STREAM, Table
+from iii.storage.schema import CRON_JOB, CRON_ONE_SHOT, STATE, STREAM, Table
 from iii.storage.sqlite import Store
 from iii.storage.sqlite_values import SqliteValues
 from iii.wire.listen import IReactor
@@ -251,6 +262,22 @@ def _values(parts: Parts, store: StoreSettings, table: Table) -> IValues:
     return SqliteValues(parts.store(store.file_path), table, limits.message_bytes)
 
 
+def _cron(parts: Parts, settings: CronSettings) -> CronService:
+    adapter, clock = settings.adapter, parts.reactor
+    ttl_ms = adapter.config.lock_ttl_ms
+    if not isinstance(adapter, CronKvAdapter):
+        link = parts.redis(adapter.config.redis_url, "iii-cron: config.adapter.config.redis_url")
+        one_shots = OneShots(SqliteRows(parts.store(None), CRON_ONE_SHOT, "redis"))
+        return CronService(parts.engine, RedisCronStore(link, clock, ttl_ms), one_shots, clock, ttl_ms / 1000)
+    if adapter.config.store_method == "in_memory":
+        store, one_shots = KvCronStore(MemoryRows(), clock, ttl_ms), OneShots(MemoryRows())
+    else:
+        file, index = parts.store(adapter.config.file_path), adapter.config.lock_index
+        store = KvCronStore(SqliteRows(file, CRON_JOB, index), clock, ttl_ms)
+        one_shots = OneShots(SqliteRows(file, CRON_ONE_SHOT, index))
+    return CronService(parts.engine, store, one_shots, clock, ttl_ms / 1000)
+
+
 BUILDERS: Mapping[str, Callable[[Parts, Any], Any]] = {
     "iii-engine-functions": _engine_functions,
     "iii-observability": _observability,
@@ -258,6 +285,7 @@ BUILDERS: Mapping[str, Callable[[Parts, Any], Any]] = {
     "iii-http": _http,
     "iii-state": _state,
     "iii-stream": _stream,
+    "iii-cron": _cron,
 }
 LAST = ("iii-worker-manager", "iii-stream", "iii-http")
 """What workers and the world connect to starts after everything else, in this order."""

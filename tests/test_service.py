@@ -77,23 +77,21 @@ class NotesTests(SynchronousTestCase):
 
     def test_running(self) -> None:
         """The start says which file it has read, what runs, and what it leaves out."""
-        running, missing = self.notes("workers: [{name: http}, {name: iii-cron}]")
+        running, missing = self.notes("workers: [{name: http}, {name: iii-bridge}]")
         self.assertEqual(
             running,
             "configured by /etc/c.yaml: running http, iii-worker-manager, iii-engine-functions, iii-observability",
         )
-        self.assertTrue(missing.startswith("not available in this version yet: iii-cron, "), missing)
+        self.assertTrue(missing.startswith("not available in this version yet: iii-bridge, "), missing)
 
     def test_without_file(self) -> None:
         """Without a file one line says that, and names what runs of the full default set; another what is to come."""
         running, missing = notes(default_settings({}))
-        self.assertEqual(
-            running,
-            "no configuration file: running every module with its defaults "
-            "(iii-worker-manager, iii-engine-functions, iii-observability, iii-http, iii-stream, iii-state)",
-        )
-        for name in ("iii-pubsub", "iii-cron", "iii-queue"):
-            self.assertIn(name, missing)
+        default = [module for module in MODULES.values() if module.always or module.without_file]
+        names = ", ".join(module.name for module in default if module.available)
+        self.assertEqual(running, f"no configuration file: running every module with its defaults ({names})")
+        for module in default:
+            self.assertEqual(module.name in missing, not module.available, module.name)
 
     def test_warnings(self) -> None:
         """What is accepted and has no effect is said with its line."""
