@@ -13,7 +13,7 @@ from twisted.internet.defer import DeferredLock
 from iii.core.triggers import Trigger
 from iii.modules.cron.config import JobConfig
 from iii.modules.cron.store import OneShot
-from iii.wire.messages import ABSENT, value_of
+from iii.wire.messages import ABSENT, NULL, value_of
 
 
 @attrs.define(eq=False)
@@ -105,4 +105,4 @@ def offset_of(key: str, jitter: int) -> int:
 
 def one_shot(job: Job, config: Raw) -> OneShot:
     """Return a job as it is kept."""
-    return OneShot(job.trigger_id, job.function_id, job.namespace, config, job.metadata or None)
+    return OneShot(job.trigger_id, job.function_id, job.namespace, config, job.metadata or NULL)

@@ -252,13 +252,17 @@ class KvCronStore:
 
 
 class OneShot(msgspec.Struct):
-    """A job that runs once, as it outlives the worker that registered it, and the engine."""
+    """
+    A job that runs once, as it outlives the worker that registered it, and the engine.
+
+    @ivar metadata: Null for none.
+    """
 
     trigger_id: str
     function_id: str
     namespace: str
     config: msgspec.Raw
-    metadata: msgspec.Raw | None = None
+    metadata: msgspec.Raw
 
 
 _decode_one_shot = msgspec.json.Decoder(OneShot).decode

@@ -27,7 +27,7 @@ from iii.modules.cron.runs import Runs
 from iii.modules.cron.schedule import LATE, Due, Schedule
 from iii.modules.cron.store import ICronStore, OneShots
 from iii.storage.errors import StorageError
-from iii.wire.messages import ABSENT
+from iii.wire.messages import ABSENT, is_null
 
 
 @implementer(ITriggerProvider)
@@ -159,7 +159,7 @@ class CronTriggers:
     def start(self) -> None:
         """Take up the jobs that a former engine has promised to run."""
         for key, kept in self._one_shots.load():
-            metadata = ABSENT if kept.metadata is None else detached(kept.metadata)
+            metadata = ABSENT if is_null(kept.metadata) else detached(kept.metadata)
             try:
                 config = JobConfig.read(kept.config)
             except TriggerRefused as error:  # such as a time zone that is not there any more
