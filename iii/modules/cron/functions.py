@@ -159,7 +159,8 @@ class CronFunctions:
         ]
 
     async def list(self, query: ListQuery, caller: Caller) -> Listing:
-        """C{engine::cron::list}."""
+        """C{engine::cron::list}.  A job with C{at} that is listed is on disk."""
+        await self._triggers.settled()
         try:
             paused = await self._store.paused()
         except StorageError as error:

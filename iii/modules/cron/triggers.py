@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -180,10 +180,15 @@ class CronTriggers:
             self._add(job, config.at + job.offset - 1)
         self._engine.functions.observers.append(self._function_changed)
 
+    async def settled(self) -> None:
+        """Wait until what has been promised so far is kept."""
+        for writing in list(self._writes):
+            await _ended(writing)
+
     async def stop(self) -> None:
-        """Wait until what was promised is kept."""
+        """End, when what was promised is kept."""
         self._engine.functions.observers.remove(self._function_changed)
-        await DeferredList(list(self._writes))
+        await self.settled()
 
     def fire(self, due: Due[Job]) -> None:
         """Run a job that is due, as its C{missed} says."""
@@ -272,3 +277,10 @@ class CronTriggers:
             await work
         except StorageError as error:
             self.log.error("cron: what is to be kept of a job is not: {error}", error=str(error))
+
+
+def _ended(work: Deferred[None]) -> Deferred[None]:
+    """Return what fires when something has ended, however often one waits for that."""
+    waiting: Deferred[None] = Deferred()
+    work.addCallback(lambda _: waiting.callback(None))
+    return waiting
