@@ -47,8 +47,8 @@ from iii.storage.file import StoreFile
 from iii.storage.memory import MemoryValues
 from iii.storage.redis import RedisLink
 from iii.storage.redis_connection import IReactor as RedisReactor
-from iii.storage.redis_subscriber import RedisSubscriber
 from iii.storage.redis_service import RedisService
+from iii.storage.redis_subscriber import RedisSubscriber
 from iii.storage.redis_url import InvalidRedisUrl
 from iii.storage.redis_values import RedisValues
 from iii.storage.schema import CRON_JOB, CRON_ONE_SHOT, STATE, STREAM, Table

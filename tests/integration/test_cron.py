@@ -34,9 +34,9 @@ class RedisStoreTests(CronStoreContract, TestCase):
     async def setUp(self) -> None:
         server = await RedisServer.for_test(self, reactor)
         link = RedisLink(server.url, reactor)
+        link.start()
+        self.addCleanup(lambda: Deferred.fromCoroutine(link.stop()))
         self.store = RedisCronStore(link, reactor, 300)
-        self.store.start()
-        self.addCleanup(lambda: Deferred.fromCoroutine(self.store.stop()))
         self.now = int(reactor.seconds())
 
     async def pass_ttl(self) -> None:

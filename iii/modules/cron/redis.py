@@ -45,11 +45,7 @@ class RedisCronStore:
         self._link, self._clock, self._ttl_ms = link, clock, ttl_ms
 
     def start(self) -> None:
-        self._link.probe()
-        self._link.start()
-
-    async def stop(self) -> None:
-        await self._link.stop()
+        """The link is the engine's."""
 
     async def claim(self, key: str, slot: int, mark: int, token: str, exclusive: bool) -> Claim:
         now = int(self._clock.seconds())

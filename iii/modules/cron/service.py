@@ -55,7 +55,7 @@ class CronService(Service):
         self._last_tick = 0.0
 
     def startService(self) -> None:
-        """L{iii.storage.errors.CannotOpenStore} ends the start."""
+        """What is kept must have been opened.  L{iii.storage.errors.StorageError} ends the start."""
         self._store.start()
         super().startService()
         self._triggers.start()
@@ -64,7 +64,6 @@ class CronService(Service):
     async def _stopped(self) -> None:
         await self._runs.stop()
         await self._triggers.stop()
-        await self._store.stop()
 
     def stopService(self) -> Deferred[None]:
         """Run nothing more, give up the runs under way, and give their locks back."""

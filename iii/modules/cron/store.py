@@ -43,14 +43,7 @@ class ICronStore(Interface):
     """What engines that share jobs agree on.  Every method may fail with L{iii.storage.errors.StorageError}."""
 
     def start() -> None:
-        """
-        Begin.  May block, for at most 5 s.
-
-        @raise CannotOpenStore: It cannot be used.
-        """
-
-    async def stop() -> None:
-        """End, when nothing is asked any more."""
+        """Begin, when what it keeps things in has been opened."""
 
     async def claim(key: str, slot: int, mark: int, token: str, exclusive: bool) -> Claim:
         """
@@ -171,9 +164,6 @@ class KvCronStore:
                 self._jobs[key] = kept
             else:
                 self._rows.remove(key).addErrback(lambda _: None)  # the next start tries again
-
-    async def stop(self) -> None:
-        """Nothing is open here."""
 
     async def claim(self, key: str, slot: int, mark: int, token: str, exclusive: bool) -> Claim:
         kept = self._job(key)

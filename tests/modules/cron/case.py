@@ -61,13 +61,19 @@ class CronCase(SynchronousTestCase):
             Module("iii-cron", "iii-cron", "", False), self.service.functions, self.service.trigger_types
         )
         self.service.startService()
+        self.addCleanup(self.stop, self.service)
         self.worker = self.connect("worker")
         self.worker.register("f")
 
     def end(self) -> None:
         """Stop the engine in order."""
         self.engine.stopping = True
-        self.successResultOf(self.service.stopService())
+        self.stop(self.service)
+
+    def stop(self, service: CronService) -> None:
+        """Stop the module of an engine, unless that was done; also of one that has crashed, as far as a test goes."""
+        if service.running:
+            self.successResultOf(service.stopService())
 
     def connect(self, name: str) -> FakeWorker:
         return connect(self.engine, name)
