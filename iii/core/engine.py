@@ -58,6 +58,10 @@ class Counters:
     stream_deliveries: int = 0
     stream_clients_dropped: int = 0
     stream_gaps: int = 0
+    cron_runs: int = 0
+    cron_runs_failed: int = 0
+    cron_runs_skipped: int = 0
+    cron_missed: int = 0
     limit_hits: dict[str, int] = attrs.field(factory=dict)
     http_responses: dict[str, defaultdict[int, int]] = attrs.field(factory=dict)
 

@@ -35,6 +35,10 @@ HELP = {
     "stream_deliveries": "Events times the clients that got them.",
     "stream_clients_dropped": "Stream clients cut off because too many events waited to be sent to them.",
     "stream_gaps": "Times that events of streams may have been missed, because the connection to Redis was broken.",
+    "cron_runs": "Runs of cron jobs that have called their function.",
+    "cron_runs_failed": "Runs of cron jobs that have failed.",
+    "cron_runs_skipped": "Runs of cron jobs that were left out, because of a condition, a pause or another run.",
+    "cron_missed": "Times that cron jobs found that they had missed runs.",
     "http_responses": "Responses by route and status; without a route, of requests that reached none.",
     "limit_hits": "What was refused because of a limit of the configuration, by the limit's name.",
 }
