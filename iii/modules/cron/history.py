@@ -24,6 +24,7 @@ class Run(msgspec.Struct):
     @ivar reason: Why it was skipped or has failed.
     @ivar late: Its time had passed while nobody looked.
     @ivar manual: C{engine::cron::run} has asked for it.
+    @ivar count: So many in a row were skipped for this reason; this is the last of them.
     """
 
     scheduled_time: str
@@ -33,6 +34,7 @@ class Run(msgspec.Struct):
     reason: str | None = None
     late: bool = False
     manual: bool = False
+    count: int = 1
 
 
 class History:
@@ -55,6 +57,16 @@ class History:
             self._count -= 1
             if not others:
                 del self._runs[oldest]
+
+    def skipped(self, key: str, run: Run) -> None:
+        """A run was skipped: several in a row, for one reason, take the place of one."""
+        runs = self._runs.get(key, ())
+        place = next((place for place in range(len(runs)) if runs[place] is run), 0)
+        before = runs[place - 1] if place else run
+        if before is not run and (before.outcome, before.reason) == (run.outcome, run.reason):
+            run.count += before.count
+            del self._runs[key][place - 1]
+            self._count -= 1
 
     def of(self, key: str) -> list[Run]:
         """Return what is known of a job, newest first."""

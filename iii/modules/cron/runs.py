@@ -150,17 +150,25 @@ class Runs:
         if begun is not None:
             run.duration_ms = round((self._engine.clock.seconds() - begun) * 1000)
         if outcome == "failed":
+            self._engine.counters.cron_runs_failed += 1
             self._complaints.warn(
                 "cron job {job} ({schedule}) -> {function} failed: {reason}",
                 job=job.trigger_id, schedule=job.config.schedule, function=job.function_id, reason=reason or "",
             )  # fmt: skip
         elif outcome == "skipped":
+            self._engine.counters.cron_runs_skipped += 1
+            self._history.skipped(job.key, run)
             self.log.debug("cron job {job} is not run: {reason}", job=shown(job.trigger_id), reason=run.reason)
 
     async def _scheduled(self, job: Job, run: Run, slot: int, mark: int) -> None:
         token = new_id()
         exclusive = job.config.overlap == "skip"
-        claim = await self._store.claim(job.key, slot, mark, token, exclusive)
+        try:
+            claim = await self._store.claim(job.key, slot, mark, token, exclusive)
+        except (StorageError, CancelledError):
+            if exclusive:  # perhaps we have the lock nevertheless
+                await self._release(job, token)
+            raise
         if claim is not Claim.TAKEN:
             raise _NotRun(claim.value)
         await self._proceed(job, run, slot, token)
@@ -201,16 +209,16 @@ class Runs:
             await self._call(job, run, slot)
         finally:
             renewal.stop()
-            releasing = Deferred.fromCoroutine(self._store.release(job.key, token))
-            releasing.addErrback(self._not_released, job)
-            await releasing
+            await self._release(job, token)
 
-    def _not_released(self, failure: Any, job: Job) -> None:
-        failure.trap(StorageError)
-        self._complaints.warn(
-            "the lock of cron job {job} is not released and blocks it for {ttl} s: {error}",
-            job=job.trigger_id, ttl=self._ttl, error=str(failure.value),
-        )  # fmt: skip
+    async def _release(self, job: Job, token: str) -> None:
+        try:
+            await self._store.release(job.key, token)
+        except StorageError as error:
+            self._complaints.warn(
+                "the lock of cron job {job} may block it for {ttl} s, it cannot be released: {error}",
+                job=job.trigger_id, ttl=self._ttl, error=str(error),
+            )  # fmt: skip
 
     async def _renew(self, job: Job, token: str) -> None:
         """Never raises: a looping call whose function does is over."""
@@ -252,6 +260,7 @@ class Runs:
                 raise _NotRun(f"the condition failed: {failed.error.code}: {failed.error.message}") from failed
             if answer == FALSE:
                 raise _NotRun("the condition said false")
+        self._engine.counters.cron_runs += 1
         self.log.info(
             "[TRIGGERED] Cron job {job} → {function}", job=shown(job.trigger_id), function=shown(job.function_id)
         )

@@ -194,6 +194,7 @@ class CronTriggers:
         """Run a job that is due, as its C{missed} says."""
         job, slot, missed = due
         now = int(self._engine.clock.seconds())
+        self._engine.counters.cron_missed += missed
         if missed and job.config.missed == "skip":
             self.log.warn(
                 "cron job {job} ({schedule}) has missed runs from {slot} on: `missed` is skip",
@@ -246,6 +247,7 @@ class CronTriggers:
             return
         slot = job.config.occurrences.after(last)
         if slot is not None and slot + job.offset <= now and job.live and not self._engine.stopping:
+            self._engine.counters.cron_missed += 1
             self._runs.fire(job, slot, mark=now - job.offset, late=slot + job.offset < now - LATE)
 
     # One-shots.

@@ -113,6 +113,19 @@ class HistoryTests(SynchronousTestCase):
         runs = history.of("a")
         self.assertEqual((len(runs), runs[0].scheduled_time), (PER_JOB, str(PER_JOB + 4)))
 
+    def test_skipped(self) -> None:
+        """Runs that are skipped in a row for one reason take the place of one, and are counted."""
+        history = History(1000)
+        for reason in ("busy", "busy", "busy", "paused", "busy"):
+            run = Run(reason, "", "skipped", reason=reason)
+            history.add("a", run)
+            history.skipped("a", run)
+        self.assertEqual(
+            [(run.reason, run.count) for run in history.of("a")], [("busy", 1), ("paused", 1), ("busy", 3)]
+        )
+        self.add(history, "a", 1)
+        self.assertEqual(history._count, 4)
+
     def test_all(self) -> None:
         """Above the bound of all, those of the job are forgotten that has not run for longest."""
         history = History(10)

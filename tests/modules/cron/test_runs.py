@@ -22,9 +22,8 @@ class OverlapTests(CronCase):
         self.wait(1)
         self.assertEqual(self.slots(), ["09:00:04"])
         reason = "the run before is still under way"
-        self.assertEqual(
-            self.runs(), [("succeeded", None), ("skipped", reason), ("skipped", reason), ("succeeded", None)]
-        )
+        self.assertEqual(self.runs(), [("succeeded", None), ("skipped", reason), ("succeeded", None)])
+        self.assertEqual(self.ask("engine::cron::history", id="job")["runs"][1]["count"], 2)
 
     def test_queue(self) -> None:
         """With C{queue} it runs afterwards, in order, with its own slot."""
@@ -44,9 +43,7 @@ class OverlapTests(CronCase):
         """The queue has a bound; what exceeds it is skipped and counted."""
         self.schedule("* * * * * *", overlap="queue")
         self.wait(5)
-        self.assertEqual(
-            [outcome for outcome, _ in self.runs()], ["running", "waiting", "waiting", "skipped", "skipped"]
-        )
+        self.assertEqual([outcome for outcome, _ in self.runs()], ["running", "waiting", "waiting", "skipped"])
         self.assertIn("`engine.limits.cron_runs_per_job`", str(self.runs()[-1][1]))
         self.assertEqual(self.engine.counters.limit_hits["cron_runs_per_job"], 2)
 
@@ -134,8 +131,18 @@ class LockTests(CronCase):
         self.assertEqual(self.calls(), [])
         self.assertEqual(self.runs(), [("failed", "no lock: disk full")])
         self.rows.put = put  # type: ignore[method-assign]
-        self.wait(40)
-        self.assertTrue(self.calls())
+        self.wait(1)
+        self.assertEqual(self.slots(), ["09:00:02"])
+
+    def test_counters(self) -> None:
+        """What runs, fails and is left out is counted."""
+        self.schedule("* * * * * *")
+        self.wait(2)
+        self.worker.answer(self.calls()[0], error={"code": "x", "message": ""})
+        counters = self.engine.counters
+        self.assertEqual((counters.cron_runs, counters.cron_runs_failed, counters.cron_runs_skipped), (1, 1, 1))
+        self.jump(60)
+        self.assertEqual(counters.cron_missed, 0)
 
     def test_failing_release(self) -> None:
         """A lock that cannot be released has not failed the run, and is renewed no more."""
