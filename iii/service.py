@@ -16,6 +16,8 @@ from iii.config.blocks.stores import (
     CronKvAdapter,
     CronSettings,
     KvAdapter,
+    PubSubRedisAdapter,
+    PubSubSettings,
     RedisAdapter,
     StateSettings,
     StreamKvAdapter,
@@ -35,6 +37,10 @@ from iii.modules.cron.store import KvCronStore, MemoryRows, OneShots, SqliteRows
 from iii.modules.engine_functions.service import EngineFunctions
 from iii.modules.http.service import HttpModule
 from iii.modules.observability.service import Observability
+from iii.modules.pubsub.delivery import Deliveries
+from iii.modules.pubsub.exchange import LocalExchange
+from iii.modules.pubsub.redis import RedisExchange
+from iii.modules.pubsub.service import PubSubModule
 from iii.modules.state.service import StateModule
 from iii.modules.stream.backend import IStreamBackend
 from iii.modules.stream.events import Stamps
@@ -278,6 +284,16 @@ def _cron(parts: Parts, settings: CronSettings) -> CronService:
     return CronService(parts.engine, store, one_shots, clock, ttl_ms / 1000)
 
 
+def _pubsub(parts: Parts, settings: PubSubSettings) -> PubSubModule:
+    adapter, deliveries = settings.adapter, Deliveries(parts.engine)
+    if not isinstance(adapter, PubSubRedisAdapter):
+        return PubSubModule(parts.engine, LocalExchange(deliveries))
+    config = adapter.config
+    link = parts.redis(config.redis_url, "iii-pubsub: config.adapter.config.redis_url")
+    subscriber = RedisSubscriber(config.redis_url, cast(RedisReactor, parts.reactor))
+    return PubSubModule(parts.engine, RedisExchange(parts.engine, deliveries, link, subscriber, config.channel_prefix))
+
+
 BUILDERS: Mapping[str, Callable[[Parts, Any], Any]] = {
     "iii-engine-functions": _engine_functions,
     "iii-observability": _observability,
@@ -286,6 +302,7 @@ BUILDERS: Mapping[str, Callable[[Parts, Any], Any]] = {
     "iii-state": _state,
     "iii-stream": _stream,
     "iii-cron": _cron,
+    "iii-pubsub": _pubsub,
 }
 LAST = ("iii-worker-manager", "iii-stream", "iii-http")
 """What workers and the world connect to starts after everything else, in this order."""

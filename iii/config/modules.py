@@ -89,7 +89,7 @@ MODULES: Mapping[str, Module] = {
             available=True,
             missing_adapters=("bridge",),
         ),
-        Module(name="iii-pubsub", settings=PubSubSettings, alias="pubsub"),
+        Module(name="iii-pubsub", settings=PubSubSettings, alias="pubsub", once=True, available=True),
         Module(name="iii-cron", settings=CronSettings, alias="cron", available=True),
         Module(name="iii-queue", settings=QueueSettings, alias="queue", always=True),
         Module(name="iii-http-functions", settings=HttpFunctionsSettings, without_file=False),

@@ -49,6 +49,11 @@ class Counters:
     peers_dropped: int = 0
     telemetry_frames: int = 0
     telemetry_bytes: int = 0
+    pubsub_messages: int = 0
+    pubsub_deliveries: int = 0
+    pubsub_dropped: int = 0
+    pubsub_failed: int = 0
+    pubsub_gaps: int = 0
     stream_connections: int = 0
     stream_connections_ended: int = 0
     stream_connections_refused: int = 0

@@ -40,6 +40,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         (C{overlap: queue}); above, runs are skipped.
     @ivar cron_history_runs: Runs of all cron jobs together that C{engine::cron::history} knows; above, those of the job
         that has not run for longest are forgotten.
+    @ivar pubsub_deliveries: Messages that one subscriber of a topic has not answered; above, it misses messages.
     @ivar telemetry_frame_bytes: One frame with traces, metrics or logs; a larger one is dropped.
     @ivar log_store_bytes: Log records that are kept; above, the oldest are dropped.
     @ivar log_deliveries: Calls that one C{log} trigger waits for; above, records are not delivered.
@@ -84,6 +85,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     cron_one_shots: Count = 10_000
     cron_runs_per_job: Count = 100
     cron_history_runs: Count = 100_000
+    pubsub_deliveries: Count = 10_000
     telemetry_frame_bytes: Count = 4 * 2**20
     log_store_bytes: Count = 16 * 2**20
     log_deliveries: Count = 1024

@@ -160,6 +160,27 @@ class LocalAdapter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     config: Nothing = Nothing()
 
 
+class PubSubRedis(Redis, frozen=True, kw_only=True):
+    """
+    A Redis server.
+
+    @ivar channel_prefix: Before the topics, so that several systems can use one server; default none.  Not in the
+        reference.
+    """
+
+    channel_prefix: str = ""
+
+
+class PubSubRedisAdapter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="name", tag="redis"):
+    """
+    Publish to the subscribers of all engines that use this Redis.
+
+    @ivar config: The server.
+    """
+
+    config: PubSubRedis = PubSubRedis()
+
+
 class PubSubSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
     C{iii-pubsub}: fire-and-forget topics.
@@ -167,7 +188,7 @@ class PubSubSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     @ivar adapter: C{local} or C{redis}; default C{local}.
     """
 
-    adapter: LocalAdapter | RedisAdapter = LocalAdapter()
+    adapter: LocalAdapter | PubSubRedisAdapter = LocalAdapter()
 
 
 class CronStore(Store, frozen=True, kw_only=True):

@@ -1,0 +1,1 @@
+"""Fire-and-forget topics: the function C{publish} and the trigger type C{subscribe} (spec/pubsub.md)."""
