@@ -111,6 +111,12 @@ class StreamEdgeTests(EdgeTestCase):
             client.join("d", "s", "g")
             await self.got(client, 2)
             clients.append(client)
+            before = written
+
+            async def advanced(before: int = before) -> bool:
+                return written > before
+
+            await eventually(reactor, "there are more changes", advanced)
         enough = True
         await writing
         for client in clients:

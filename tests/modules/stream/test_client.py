@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import attrs
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 from twisted.internet.defer import Deferred
@@ -390,6 +390,7 @@ STEPS = st.lists(
 
 
 class RandomTests(ClientsTestCase):
+    @settings(deadline=None)
     @given(STEPS)
     def test_whoever_comes_goes(self, steps: list[Any]) -> None:
         """
@@ -473,6 +474,7 @@ class HostileTests(ClientsTestCase):
         peer.join("c1", "s", "g")
         self.assertEqual(peer.events(), [("sync", [])])
 
+    @settings(deadline=None)
     @given(st.binary(max_size=200))
     def test_any_bytes(self, message: bytes) -> None:
         """Any bytes are read as a message or refused; nothing else is raised."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 from twisted.trial.unittest import SynchronousTestCase
@@ -109,6 +109,7 @@ STEPS = st.lists(
 
 
 class ModelTests(SynchronousTestCase):
+    @settings(deadline=None)
     @given(STEPS)
     def test_as_the_rule_says(self, steps: list[Any]) -> None:
         """Whatever is joined and left, those get an event of whom a subscription matches it, each once."""
