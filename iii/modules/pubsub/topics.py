@@ -46,17 +46,13 @@ class Pattern:
 
     @cached_property
     def _matches(self) -> re.Pattern[str]:
-        expression = ""
-        for number, word in enumerate(self.text.split(".")):
-            if word == "#":
-                expression += r"(?:(?:^|\.)[^.]*)*"
-            else:
-                expression += (r"(?:^|\.)" if number else "^") + ("[^.]*" if word == "*" else re.escape(word))
-        return re.compile(expression, re.DOTALL)
+        words = {"*": r"\.[^.]*", "#": r"(?:\.[^.]*)*"}
+        expression = (words.get(word, r"\." + re.escape(word)) for word in self.text.split("."))
+        return re.compile("".join(expression))
 
     def matches(self, topic: str) -> bool:
         """Whether it stands for a topic."""
-        return self._matches.fullmatch(topic) is not None
+        return self._matches.fullmatch(f".{topic}") is not None  # so each word has its dot
 
     @staticmethod
     def escaped(text: str) -> str:
