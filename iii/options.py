@@ -22,9 +22,9 @@ class Options(UsageOptions):
 
     synopsis = "[options]"
     longdesc = (
-        "Runs the iii engine: workers connect on port 49134, HTTP routes are served on port 3111, health and metrics "
-        "on port 9464. Without --config it reads config.yaml in the current directory if there is one, else it runs "
-        "every module with its defaults. SIGTERM stops it in order."
+        "Runs the iii engine: workers connect on port 49134, HTTP routes are served on port 3111, clients of streams "
+        "connect on port 3112, health and metrics are on port 9464. Without --config it reads config.yaml in the "
+        "current directory if there is one, else it runs every module with its defaults. SIGTERM stops it in order."
     )
     optFlags = [
         ["use-default-config", None, "Run every module with its defaults; read no file."],
