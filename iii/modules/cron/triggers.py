@@ -220,9 +220,8 @@ class CronTriggers:
     def _function_changed(self, namespace: str, function_id: str) -> None:
         """Run the one-shots that wait for a function that has come."""
         if self._engine.functions.find(namespace, function_id) is not None:
-            for job, slot, missed in self._waiting.pop((namespace, function_id), []):
-                if job.live:
-                    self.fire(Due(job, slot, missed))
+            for due in self._waiting.pop((namespace, function_id), []):
+                self.fire(due)
 
     def _add(self, job: Job, since: int) -> None:
         self.jobs.add(job)

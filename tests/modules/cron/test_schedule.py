@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import random
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -117,6 +119,22 @@ class ScheduleTests(SynchronousTestCase):
             self.schedule.add("job", Every(60), 0, number)
         self.assertLess(len(self.schedule._heap), 100)
 
+    def test_many_removed(self) -> None:
+        """When most jobs have gone, those that stay are due in time."""
+        dice = random.Random(1)
+        periods = {str(number): dice.randrange(1, 5000) for number in range(2000)}
+        for name, period in periods.items():
+            self.schedule.add(name, Every(period), 0, 0)
+        gone = dice.sample(sorted(periods), 1900)
+        for name in gone:
+            self.schedule.remove(name)
+            del periods[name]
+        due: dict[str, int] = {}
+        for now in range(5000):
+            for name, _ in self.due(float(now), 1000):
+                due.setdefault(name, now)
+        self.assertEqual(due, periods)
+
     def test_limit(self) -> None:
         """What is due is given out in portions, in the order of its times, then of its coming."""
         for name in "dcba":
@@ -152,3 +170,24 @@ class ScheduleTests(SynchronousTestCase):
                     self.assertGreaterEqual(due.slot + offset, now - LATE - 1)
                 slots.append(due.slot)
         self.assertEqual(slots, sorted(set(slots)))
+
+    @given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 30), st.integers(0, 9)), max_size=300))
+    @settings(max_examples=100, deadline=None)
+    def test_coming_and_going(self, steps: list[tuple[int, int, int]]) -> None:
+        """Whatever comes and goes in between, exactly those are due whose time has come, in its order."""
+        schedule: Schedule[str] = Schedule()
+        present: dict[str, int] = {}
+        now = 0
+        for name, period, elapsed in steps:
+            if period:
+                schedule.add(str(name), Every(period), 0, now)
+                present[str(name)] = (now // period + 1) * period
+            else:
+                schedule.remove(str(name))
+                present.pop(str(name), None)
+            if elapsed < 3:
+                now += elapsed * 10
+                found = schedule.due(float(now), 1000)
+                self.assertEqual({each.job for each in found}, {job for job, due in present.items() if due <= now})
+                present = {job: due if due > now else schedule.next_slot(job) or 0 for job, due in present.items()}
+                self.assertEqual(len(schedule), len(present))

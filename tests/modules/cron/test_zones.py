@@ -60,6 +60,22 @@ class ClockTests(SynchronousTestCase):
             ["2026-10-25T03:00:00+01:00"],
         )
 
+    def test_second_pass_is_cheap(self) -> None:
+        """Then, the times that were due in the first pass are not looked at one by one."""
+        looked = []
+
+        class Counted(Expression):
+            def after(self, moment: datetime) -> datetime | None:
+                looked.append(moment)
+                return super().after(moment)
+
+        parsed = Expression.parse("* * 1-3 * * *")
+        counted = Counted(
+            **{name: getattr(parsed, name) for name in ("seconds", "minutes", "hours", "days", "months", "weekdays")}
+        )
+        InZone(counted, ZoneInfo("Europe/Berlin")).after(instant("2026-10-25T02:15:00+01:00"))
+        self.assertEqual(len(looked), 1)
+
 
 class IntervalTests(SynchronousTestCase):
     """Schedules that run in every hour."""
