@@ -89,6 +89,7 @@ class JobConfig:
 
 
 def _quoted(text: str) -> str:
+    """Return a text as it came, to be put between quotes; what is long or unprintable as far as it can be shown."""
     return text if text.isprintable() and len(text) <= 200 else shown(text).strip("'")
 
 
