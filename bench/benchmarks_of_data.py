@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bench.calls import plain_echo, routed_calls
 from bench.compare import Plan, alternate, bench_worker, compare, side_of, yardstick
+from bench.cron import idle_jobs
 from bench.engine import EngineSource, leave_values, started
 from bench.fanout import stream_events
 from bench.processes import running
@@ -21,6 +22,7 @@ CLIENTS = (1, 100, 1000)
 COMPARED_CLIENTS = 100
 EVENTS_IN_FLIGHT = 64
 STORED_VALUES = 100_000
+CRON_JOBS = 10_000
 
 
 def state(plan: Plan, load: Executor, engines: EngineSource) -> Section:
@@ -80,6 +82,21 @@ def fanout(plan: Plan, load: Executor, engines: EngineSource) -> Section:
                 Figure.of(f"deliveries, {name} / {others.name}", rates, aim=aim),
                 Figure.of(f"CPU for each delivery, {name}", [our.cpu_us() / clients for our in found], " µs"),
             ]
+    return section
+
+
+def cron(plan: Plan, load: Executor, engines: EngineSource) -> Section:
+    """CPU and memory of an engine with many cron jobs while none is due."""
+    section = Section(f"{CRON_JOBS:,} cron jobs, none of which is due")
+    with engines() as engine:
+        found = load.submit(idle_jobs, engine.worker_port, CRON_JOBS, engine.pid, 5 * plan.seconds).result()
+    if found.registered != CRON_JOBS:
+        section.failures.append(f"only {found.registered:,} jobs were registered")
+    section.figures += [
+        Figure.of("CPU without jobs", [1000 * found.cpu_seconds_before], " ms per second"),
+        Figure.of("CPU with them", [1000 * found.cpu_seconds], " ms per second"),
+        Figure.of("memory for each", [(found.bytes_after - found.bytes_before) / CRON_JOBS / 1000], " kB"),
+    ]
     return section
 
 

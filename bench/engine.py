@@ -25,6 +25,8 @@ workers:
   - name: iii-http
     config: {{host: {host}, port: {http_port}}}
   - name: iii-state
+  - name: iii-cron
+  - name: iii-pubsub
   - name: iii-stream
     config: {{host: {host}, port: {stream_port}}}
 """
