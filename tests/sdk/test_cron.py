@@ -8,6 +8,7 @@ from typing import Any
 from twisted.internet import reactor
 
 from tests.integration.engine import EngineProcess
+from tests.integration.redis import RedisServer
 from tests.sdk.contract import Contract, Handle, needs, on_each_sdk
 from tests.sdk.environments import NEWEST
 from tests.sdk.sdk import Ability, Sdk
@@ -111,4 +112,59 @@ class CronContract(Contract):
         self.assertEqual(len(await self.slots(self.worker)), 1)
 
 
-globals().update(on_each_sdk(CronContract, NEWEST))
+class SharedCronContract(Contract):
+    """Two engines on one Redis, with a replica of a worker on each."""
+
+    sdk: Sdk
+    in_table = False
+
+    async def setUp(self) -> None:
+        self.require(self.sdk)
+        self.redis = await RedisServer.for_test(self, reactor)
+        adapter = {"name": "redis", "config": {"redis_url": self.redis.url}}
+        self.workers: list[Handle] = []
+        for name in ("one", "two"):
+            engine = await EngineProcess.for_test(self, reactor, [{"name": "iii-cron", "config": {"adapter": adapter}}])
+            self.client = await self.connect(engine)
+            worker = await self.start_worker(engine.url, self.sdk, name)
+            await worker.worker.ready(self.client)
+            self.workers.append(worker)
+            # What a job is known by: the function must have one name on both.
+            await worker.do("register_function", id="job")
+            config = {"expression": "* * * * * *"}
+            await worker.do("register_trigger", key="job", type="cron", function_id="job", config=config)
+        (job,) = await self.eventually("the job is there", self.jobs)
+        self.key = job["key"]  # the same on both
+
+    async def jobs(self) -> list[Any]:
+        jobs: list[Any] = (await self.client.call("engine::cron::list", {}))["jobs"]
+        return jobs
+
+    async def runs(self) -> list[str]:
+        """The slots that were run, on whichever engine."""
+        found: list[str] = []
+        for worker in self.workers:
+            history = await worker.call("engine::cron::history", payload={"id": self.key})
+            found += [run["scheduled_time"] for run in history["runs"] if run["outcome"] == "succeeded"]
+        return found
+
+    async def test_redis_restarted(self) -> None:
+        """Each time is run on one engine; that goes on when Redis was killed and has come back."""
+        await self.eventually("it has run", lambda: self.more_than(2))
+        await self.redis.kill()
+        await self.eventually("runs fail meanwhile", self.failed)
+        await self.redis.start()
+        before = len(await self.runs())
+        await self.eventually("it goes on", lambda: self.more_than(before + 2))
+        runs = await self.runs()
+        self.assertEqual(len(runs), len(set(runs)))
+
+    async def more_than(self, number: int) -> bool:
+        return len(await self.runs()) > number
+
+    async def failed(self) -> bool:
+        history = await self.workers[0].call("engine::cron::history", payload={"id": self.key})
+        return any("no lock" in (run["reason"] or "") for run in history["runs"])
+
+
+globals().update(on_each_sdk(CronContract, NEWEST), **on_each_sdk(SharedCronContract, NEWEST))
