@@ -232,7 +232,8 @@ def _cases(
 
 
 def _case(contract: type[Contract], sdks: tuple[Sdk, ...], roles: dict[str, Sdk], suffix: str) -> type[TestCase]:
-    needing = ((name, getattr(contract, name)) for name in dir(contract))
+    # zope.interface lists attributes of classes that cannot be read.
+    needing = ((name, getattr(contract, name)) for name in dir(contract) if name.startswith("test"))
     tests = {
         name: test.function for name, test in needing if isinstance(test, NeedingTest) and test.needs.met_by(*sdks)
     }
