@@ -265,7 +265,7 @@ def _values(parts: Parts, store: StoreSettings, table: Table) -> IValues:
     limits = parts.settings.limits
     if store.store_method == "in_memory":
         return MemoryValues(limits.memory_store_bytes, limits.message_bytes)
-    return SqliteValues(parts.store(store.file_path), table, limits.message_bytes)
+    return SqliteValues(parts.store(store.file_path), table, limits.message_bytes, limits.store_cache_bytes)
 
 
 def _cron(parts: Parts, settings: CronSettings) -> CronService:

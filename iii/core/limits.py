@@ -46,6 +46,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     @ivar log_deliveries: Calls that one C{log} trigger waits for; above, records are not delivered.
     @ivar store_bytes: The file of one embedded store.  Above, writes are refused until something is removed.
     @ivar store_backlog_bytes: What waits to be written to one embedded store; above, writes are refused.
+    @ivar store_cache_bytes: Values of the state, and of the streams, that are kept in memory beside an embedded store.
     @ivar memory_store_bytes: Keys and values that one module keeps in memory (C{store_method: in_memory}).
     @ivar http_connections: Open connections of the HTTP listener; one more is closed at once.
     @ivar http_head_bytes: Request line and headers of one HTTP request; more is answered with 431.
@@ -91,6 +92,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     log_deliveries: Count = 1024
     store_bytes: Count = 64 * 2**30
     store_backlog_bytes: Count = 64 * 2**20
+    store_cache_bytes: Count = 32 * 2**20
     memory_store_bytes: Count = 2**30
     http_connections: Count = 20_000
     http_head_bytes: Count = 64 * 2**10

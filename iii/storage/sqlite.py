@@ -25,6 +25,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from iii.storage.cache import Cache
 from iii.storage.errors import CannotOpenStore, StorageError, StoreBusy, StoreFull
 from iii.storage.file import StoreFile
 from iii.storage.schema import Table
@@ -36,6 +37,11 @@ Reader = Callable[[sqlite3.Connection], T]
 
 ROWS = 256
 """Rows of one statement."""
+GATHERING = 0.0005
+"""
+Seconds that a commit waits for as many writes as the one before had: those who were answered then are about to write
+again.  A commit costs the same, some 300 µs of CPU and an fsync, whether it has one write or a hundred.
+"""
 CHECKPOINT_BYTES = 4 * 2**20
 """So much is written to the log before it is copied into the file."""
 PAGE = 4096
@@ -146,6 +152,7 @@ class Store(Service):
         self._file, self._clock, self._from_thread = file, clock, from_thread
         self._max_bytes, self._backlog_bytes = max_bytes, backlog_bytes
         self._overlay: dict[Table, dict[Key, Pending]] = {}
+        self._caches: dict[Table, Cache] = {}
         self._waiting_bytes = self._bytes_used = 0
         # Shared with the thread, under the lock.
         self._lock = Lock()
@@ -154,6 +161,7 @@ class Store(Service):
         self._idle = True
         self._failed = False  # a batch has failed, and what rests on it must not be committed
         self._stopping = False
+        self._wanted = 0  # so many writes are waited for
         # The thread's own.
         self._writer: sqlite3.Connection | None = None
         self._written = self._measured_bytes = 0
@@ -217,6 +225,10 @@ class Store(Service):
         except sqlite3.Error as error:
             raise self._error(error) from error
 
+    def remembered(self, table: Table, max_bytes: int) -> Cache:
+        """Return what is kept in memory of the last column of a table, from now on up to date with each commit."""
+        return self._caches.setdefault(table, Cache(max_bytes))
+
     def snapshot(self, read: Reader[T]) -> Deferred[T]:
         """
         Read between two commits: all writes that are answered before this is are in what it reads, and none that is
@@ -241,8 +253,12 @@ class Store(Service):
 
         @return: Fires when all is on disk; else fails with L{StorageError}, and nothing has changed.
         """
-        size = sum(_size(key) + (0 if values is None else _size(values)) for _, key, values in changes)
-        refusal = self._refusal(size, grows=any(values is not None for _, _, values in changes))
+        size, grows = 0, False
+        for _, key, values in changes:
+            size += _size(key)
+            if values is not None:
+                size, grows = size + _size(values), True
+        refusal = self._refusal(size, grows=grows)
         waiting: Deferred[None] = Deferred()
         if refusal is not None:
             waiting.errback(refusal)
@@ -257,6 +273,8 @@ class Store(Service):
                     batch.put(table, key, key + values)
             batch.size += size
             batch.waiting.append(waiting)
+            if len(batch.waiting) == self._wanted:
+                self._work.notify()
         for table, key, values in changes:
             overlay = self._overlay.get(table)
             if overlay is None:
@@ -305,6 +323,7 @@ class Store(Service):
             for waiting in outcome.batch.waiting:
                 waiting.callback(None)
             self._lift(outcome.batch)
+            self._remember(outcome.batch)
         else:
             for batch in ended:
                 self._lift(batch)
@@ -327,12 +346,23 @@ class Store(Service):
                     if pending is not None and pending.batch is batch:
                         del overlay[key]
 
+    def _remember(self, batch: Batch) -> None:
+        """A batch is committed: what is kept in memory of its rows is what it has written."""
+        for table, cache in self._caches.items():
+            rows = batch.rows.get(table, {})
+            for key in batch.removed.get(table, ()):
+                if key not in rows:
+                    cache.put(key, None)
+            for key, row in rows.items():
+                cache.put(key, row[-1])
+
     def _error(self, error: sqlite3.Error) -> StorageError:
         return StorageError(f"{self._file.path}: {error}")
 
     # The writing thread.
 
     def _write_batches(self) -> None:
+        latest = 0
         while True:
             with self._lock:
                 while not self._next and not self._stopping:
@@ -341,7 +371,12 @@ class Store(Service):
                 self._idle = False
                 if not self._next:
                     break
+                if len(self._next.waiting) < latest and not self._stopping:
+                    self._wanted = latest
+                    self._work.wait(GATHERING)
+                    self._wanted = 0
                 batch, self._next = self._next, Batch()
+                latest = len(batch.waiting)
                 rests_on_failed = self._failed
             outcome = Outcome(batch)
             if rests_on_failed:
@@ -437,4 +472,7 @@ class Store(Service):
 
 
 def _size(values: Row) -> int:
-    return sum(len(value) if isinstance(value, str | bytes) else 8 for value in values)
+    size = 0
+    for value in values:
+        size += len(value) if isinstance(value, (str, bytes)) else 8
+    return size

@@ -25,8 +25,12 @@ _collections = msgspec.json.Decoder(list[tuple[str, ...]]).decode
 class SqliteValues:
     """The values of one table, whose key columns are the collection's parts and then the key."""
 
-    def __init__(self, store: Store, table: Table, list_bytes: int) -> None:
-        """@param list_bytes: Of the values that one listing may have."""
+    def __init__(self, store: Store, table: Table, list_bytes: int, cache_bytes: int) -> None:
+        """
+        @param list_bytes: Of the values that one listing may have.
+        @param cache_bytes: Of the values that are kept in memory, too.
+        """
+        self._cache = store.remembered(table, cache_bytes)
         self._store, self._table, self._list_bytes = store, table, list_bytes
         *parts, key = table.key
         within = " AND ".join(f"{part} = ?" for part in parts)
@@ -111,8 +115,12 @@ class SqliteValues:
         return self._stored(place) if pending is None else _value(pending)
 
     def _stored(self, place: Row) -> bytes | None:
+        if place in self._cache:
+            return self._cache.get(place)
         found = self._store.read(self._select, place)
-        return found[0][0] if found else None
+        value = cast(bytes, found[0][0]) if found else None
+        self._cache.put(place, value)
+        return value
 
 
 def _value(pending: Pending) -> bytes | None:

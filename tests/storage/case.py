@@ -13,6 +13,7 @@ from iii.storage.file import StoreFile
 from iii.storage.sqlite import Store
 
 LIST_BYTES = 1_000_000
+CACHE_BYTES = 100_000
 
 
 class StoreCase(TestCase):

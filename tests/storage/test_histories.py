@@ -22,7 +22,7 @@ from iii.storage.file import StoreFile
 from iii.storage.schema import STREAM
 from iii.storage.sqlite import Outcome, Store
 from iii.storage.sqlite_values import SqliteValues
-from tests.storage.case import LIST_BYTES, StoreCase
+from tests.storage.case import CACHE_BYTES, LIST_BYTES, StoreCase
 
 HISTORIES = 400 if os.environ.get("III_SOAK") else 40
 COLLECTIONS = [("a", "x"), ("a", "y"), ("", ""), ("a:x", "y")]
@@ -95,7 +95,7 @@ class HistoryTests(StoreCase):
         )
         store.chance = chance if failing else None
         store.startService()
-        values = SqliteValues(store, STREAM, LIST_BYTES)
+        values = SqliteValues(store, STREAM, LIST_BYTES, chance.choice((0, 2000, CACHE_BYTES)))
         steps: list[Step] = []
         waiting: list[Deferred[None]] = []
         for _ in range(chance.randrange(1, 150)):

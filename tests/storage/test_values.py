@@ -7,7 +7,7 @@ from twisted.trial.unittest import TestCase
 from iii.storage.memory import MemoryValues
 from iii.storage.schema import STATE
 from iii.storage.sqlite_values import SqliteValues
-from tests.storage.case import StoreCase
+from tests.storage.case import CACHE_BYTES, StoreCase
 from tests.storage.values_contract import LIST_BYTES, ValuesContract
 
 
@@ -19,4 +19,4 @@ class MemoryValuesTests(ValuesContract, TestCase):
 class SqliteValuesTests(ValuesContract, StoreCase):
     def setUp(self) -> None:
         super().setUp()
-        self.values = SqliteValues(self.open(backlog_bytes=2**26), STATE, LIST_BYTES)
+        self.values = SqliteValues(self.open(backlog_bytes=2**26), STATE, LIST_BYTES, CACHE_BYTES)

@@ -31,4 +31,4 @@ class MemoryTests(LocalContract, TestCase):
 class SqliteTests(LocalContract, StoreCase):
     def setUp(self) -> None:
         super().setUp()
-        self.use(SqliteValues(self.open(), STREAM, 10**6))
+        self.use(SqliteValues(self.open(), STREAM, 10**6, 10**6))
