@@ -197,7 +197,7 @@ class Store(Service):
             self._work.notify()
         return self._closed
 
-    def _thread_ended(self, error: sqlite3.Error | None) -> None:
+    def _thread_ended(self, error: Exception | None) -> None:
         assert self._thread is not None and self._reader is not None and self._closed is not None
         self._thread.join()
         self._reader.close()
@@ -403,15 +403,21 @@ class Store(Service):
                 connection.execute(statement, parameters)
             if several:
                 connection.execute("COMMIT")
-        except (sqlite3.Error, OSError, CannotOpenStore) as error:
+        except Exception as error:  # a defect, too: without this thread nobody would ever be answered
+            if not isinstance(error, sqlite3.Error | OSError | StorageError):
+                self._from_thread(self.log.failure, "a commit has failed", Failure())
             outcome.error = StorageError(f"{self._file.path}: {error}")
             with self._lock:
                 self._failed = True
             self._abandon()
-        else:
-            self._written += outcome.batch.size + PAGE * len(statements)
-            if self._measured_bytes + self._written >= NEARLY_FULL * self._max_bytes:
+            return
+        self._written += outcome.batch.size + PAGE * len(statements)
+        if self._measured_bytes + self._written >= NEARLY_FULL * self._max_bytes:
+            try:
                 outcome.bytes_used = self._measure(connection)
+            except sqlite3.Error as error:  # what is committed is; the next commit measures again
+                self._tell("measuring", error)
+                self._abandon()
 
     def _read(self, outcome: Outcome) -> None:
         for read, _ in outcome.batch.readers:
@@ -427,8 +433,12 @@ class Store(Service):
             outcome.read.append(found)
 
     def _connection(self) -> sqlite3.Connection:
+        """Return the connection to write with.  L{StorageError}, C{sqlite3.Error}: there can be none now."""
         if self._writer is None:
-            self._writer = self._file.connect()
+            try:
+                self._writer = self._file.connect()
+            except CannotOpenStore as error:
+                raise StorageError(error.reason) from error
         return self._writer
 
     def _abandon(self) -> None:
@@ -438,7 +448,11 @@ class Store(Service):
             try:
                 connection.close()
             except sqlite3.Error as error:
-                self._from_thread(self.log.error, "{path}: {error}", path=str(self._file.path), error=str(error))
+                self._tell("closing a connection", error)
+
+    def _tell(self, what: str, error: Exception) -> None:
+        path = str(self._file.path)
+        self._from_thread(self.log.error, "{path}: {what}: {error}", path=path, what=what, error=str(error))
 
     def _checkpoint(self) -> None:
         """Copy the log into the file, as far as nobody reads from it, so that it begins anew."""
@@ -446,10 +460,8 @@ class Store(Service):
             connection = self._connection()
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
             used = self._measure(connection)
-        except sqlite3.Error as error:
-            self._from_thread(
-                self.log.error, "{path}: checkpoint: {error}", path=str(self._file.path), error=str(error)
-            )
+        except (sqlite3.Error, StorageError) as error:
+            self._tell("checkpoint", error)
             self._abandon()
         else:
             self._written = 0
@@ -461,12 +473,12 @@ class Store(Service):
         self._measured_bytes = (pages - free) * PAGE
         return self._measured_bytes
 
-    def _close(self) -> sqlite3.Error | None:
+    def _close(self) -> Exception | None:
         try:
             connection = self._connection()
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             connection.close()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, StorageError) as error:
             return error
         return None
 

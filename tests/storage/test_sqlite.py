@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from pathlib import Path
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
@@ -124,6 +125,38 @@ class WriteTests(StoreCase):
         await failure_of(resting, StorageError)
         self.assertEqual(self.stored(), [])
         self.assertEqual(store._overlay.get(STATE, {}), {})
+
+    async def test_defect_in_the_thread(self) -> None:
+        """What fails in the writing thread unexpectedly fails its batch and is logged; the thread goes on."""
+        store = self.open()
+        await failure_of(self.put(store, "k", 2**70), StorageError)  # type: ignore[arg-type]  # no number of SQLite's
+        self.assertEqual(len(self.flushLoggedErrors(OverflowError)), 1)
+        await self.put(store, "after")
+        self.assertEqual(self.stored(), [("after",)])
+
+    async def test_cannot_be_measured(self) -> None:
+        """A commit is answered also when the file cannot be measured after it, and the next one is committed."""
+        store = self.open(max_bytes=100_000)
+        store._max_bytes = store._bytes_used + 1  # nearly full: each commit is measured
+
+        def measure(connection: sqlite3.Connection) -> int:
+            raise sqlite3.OperationalError("disk I/O error")
+
+        self.patch(store, "_measure", measure)
+        await self.put(store, "a")
+        await self.put(store, "b")
+        self.assertEqual(self.stored(), [("a",), ("b",)])
+
+    async def test_connection_that_is_not_durable(self) -> None:
+        """When SQLite offers no durable log for a while, whoever asks gets an error, and the thread goes on."""
+        store = self.open()
+        await failure_of(store.write((STATE, ("s", "wrong"), WRONG)), StorageError)  # the next one must connect
+        path, store._file.path = store._file.path, Path(":memory:")
+        self.assertIn("durable", await failure_of(store.snapshot(lambda _: None), StorageError))
+        self.assertIn("durable", await failure_of(self.put(store, "a"), StorageError))
+        store._file.path = path
+        await self.put(store, "b")
+        self.assertEqual(self.stored(), [("b",)])
 
     async def test_snapshot(self) -> None:
         """A snapshot has all that is answered before it, and nothing that is answered later."""
