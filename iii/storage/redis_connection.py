@@ -119,7 +119,9 @@ class RedisConnection(Generic[P]):
         return reason
 
     async def _connect(self) -> None:
-        protocol: Any = await self._endpoint.connect(Factory.forProtocol(self._build))
+        factory = Factory.forProtocol(self._build)
+        factory.noisy = False  # while there is no server it would say so with each attempt
+        protocol: Any = await self._endpoint.connect(factory)
         self._protocol = protocol
         await greet(protocol, self._url)
 

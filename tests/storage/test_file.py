@@ -85,6 +85,24 @@ class OpenTests(SynchronousTestCase):
         self.path.touch()
         self.open()
 
+    def test_killed_while_new(self) -> None:
+        """A file whose maker was killed before it had tables becomes a store like a new one, and stays one."""
+        self.database("PRAGMA journal_mode = WAL; PRAGMA user_version = 0")
+        self.assertGreater(self.path.stat().st_size, 0)
+        store = StoreFile(self.directory)
+        store.open()
+        store.close(clean=True)
+        self.open()
+
+    def test_owner_only(self) -> None:
+        """Also in a directory that others can read, nobody else can read the files."""
+        self.directory.mkdir(mode=0o755)
+        connection = self.open().connect()
+        self.addCleanup(connection.close)
+        connection.execute("INSERT INTO state (scope, key, value) VALUES ('', '', x'00')")
+        for path in self.directory.iterdir():
+            self.assertEqual((path.name, path.stat().st_mode & 0o777), (path.name, 0o600))
+
     def test_twice(self) -> None:
         """A store that somebody has open is refused, and who has it is said."""
         self.open()
