@@ -89,10 +89,13 @@ class StoreFile:
         Leave the store to others.
 
         @param clean: All connections to it are closed in order; the next start need not check it.
+        @raise OSError: That could not be noted, so that the next start may check it.
         """
-        if clean:
-            self._note("")
-        self._release()
+        try:
+            if clean:
+                self._note("")
+        finally:
+            self._release()
 
     def connect(self, *, read_only: bool = False) -> sqlite3.Connection:
         """

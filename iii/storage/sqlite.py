@@ -201,9 +201,12 @@ class Store(Service):
         assert self._thread is not None and self._reader is not None and self._closed is not None
         self._thread.join()
         self._reader.close()
+        try:
+            self._file.close(clean=error is None)
+        except OSError as failed:
+            error = failed
         if error is not None:
             self.log.error("{path}: closing failed: {error}", path=str(self._file.path), error=str(error))
-        self._file.close(clean=error is None)
         self._closed.callback(None)
 
     # Reading, in the reactor's thread.

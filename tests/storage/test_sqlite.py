@@ -241,6 +241,19 @@ class WriteTests(StoreCase):
         self.assertEqual((self.directory / "lock").read_text(), "")
         self.assertFalse((self.directory / "store.db-wal").exists())
 
+    async def test_stop_that_cannot_be_noted(self) -> None:
+        """The engine stops, and leaves the store to others, also when the disk does not take the note of that."""
+        store = self.open()
+        await self.put(store, "k")
+
+        def note(text: str) -> None:
+            raise OSError(5, "Input/output error")
+
+        self.patch(store._file, "_note", note)
+        await self.close(store)
+        self.open()
+        self.assertEqual(self.stored(), [("k",)])
+
     async def test_the_log_begins_anew(self) -> None:
         """However much is written, the write-ahead log stays bounded."""
         store = self.open(backlog_bytes=2**30)
