@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IReactorTime
 Kind = Literal["create", "update", "delete", "event", "sync", "unauthorized"]
 
 MANY_GROUPS = 1000
-"""So many groups' latest stamps are kept before those that no longer matter are looked for."""
+"""From so many groups on, or from twice as many as mattered last time, stamps that time has passed are forgotten."""
 
 
 class _Event(msgspec.Struct, omit_defaults=True):
@@ -77,12 +77,17 @@ def stream_event(stream: str, group: str, item: str | None, timestamp: int, kind
 
 
 class Stamps:
-    """Gives out time stamps, milliseconds since the epoch, strictly increasing within each (stream, group)."""
+    """
+    Gives out time stamps, milliseconds since the epoch, strictly increasing within each (stream, group).
+
+    Of groups that are forgotten the latest stamp counts as that of every group that is not known.
+    """
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
-        self._now = 0
+        self._now = self._forgotten = 0
         self._latest: dict[tuple[str, str], int] = {}
+        self._many = MANY_GROUPS
 
     def __len__(self) -> int:
         """How many groups it remembers."""
@@ -91,20 +96,23 @@ class Stamps:
     def after(self, stream: str, group: str, stamp: int) -> int:
         """Return a stamp that another engine has given, or the next one if it is not later than all before."""
         key = stream, group
-        stamp = max(stamp, self._latest.get(key, 0) + 1)
-        self._forget_some()
+        stamp = max(stamp, self._latest.get(key, self._forgotten) + 1)
         self._latest[key] = stamp
+        if len(self._latest) >= self._many:
+            self._forget_some()
         return stamp
 
-    def next(self, stream: str, group: str, at_least: int = 0) -> int:
-        """Return a stamp for this moment.  @param at_least: What another engine says that time it is."""
+    def next(self, stream: str, group: str) -> int:
+        """Return a stamp for this moment."""
+        return self.after(stream, group, self._time())
+
+    def _time(self) -> int:
         self._now = max(self._now, int(self._clock.seconds() * 1000))
-        self._forget_some()
-        key = stream, group
-        stamp = max(self._now, at_least, self._latest.get(key, 0) + 1)
-        self._latest[key] = stamp
-        return stamp
+        return self._now
 
     def _forget_some(self) -> None:
-        if len(self._latest) >= MANY_GROUPS:
-            self._latest = {key: stamp for key, stamp in self._latest.items() if stamp >= self._now}
+        now = self._time()
+        kept = {key: stamp for key, stamp in self._latest.items() if stamp >= now}
+        passed = (stamp for stamp in self._latest.values() if stamp < now)
+        self._forgotten = max(self._forgotten, max(passed, default=0))
+        self._latest, self._many = kept, max(MANY_GROUPS, 2 * len(kept))

@@ -50,11 +50,6 @@ class StampsTests(SynchronousTestCase):
         self.assertEqual(self.stamps.next("s", "g"), 1001)
         self.assertEqual(self.stamps.next("s", "h"), 1000)
 
-    def test_at_least(self) -> None:
-        """What another engine says that time it is counts."""
-        self.assertEqual(self.stamps.next("s", "g", at_least=5000), 5000)
-        self.assertEqual(self.stamps.next("s", "g"), 5001)
-
     def test_after(self) -> None:
         """Another engine's stamp stays if it is later than all before, whatever the clock says."""
         self.assertEqual([self.stamps.after("s", "g", stamp) for stamp in (7, 7, 5, 20)], [7, 8, 9, 20])
@@ -62,9 +57,19 @@ class StampsTests(SynchronousTestCase):
         self.assertEqual(self.stamps.after("s", "g", 500), 1001)
 
     def test_bounded(self) -> None:
-        """What no longer matters is forgotten: stamps that time has passed."""
+        """What no longer matters is forgotten: stamps that time has passed, also where only others give them."""
         for number in range(3 * MANY_GROUPS):
             self.clock.advance(0.01)
-            self.stamps.next("s", str(number))
             self.stamps.after("t", str(number), 5)
-        self.assertLess(len(self.stamps), MANY_GROUPS + 2)
+            self.assertLess(len(self.stamps), MANY_GROUPS + 1)
+            if number > MANY_GROUPS:
+                self.stamps.next("s", str(number))
+
+    def test_increase_after_forgetting(self) -> None:
+        """Stamps of a group increase although it was forgotten, and another engine's clock is behind."""
+        last = self.stamps.next("s", "g")
+        self.clock.advance(1)
+        for number in range(MANY_GROUPS):
+            self.stamps.after("t", str(number), 1)
+        self.assertLess(len(self.stamps), MANY_GROUPS)
+        self.assertGreater(self.stamps.after("s", "g", 1), last)
