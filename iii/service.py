@@ -105,7 +105,8 @@ class Parts:
         @param key: Where the URL stands in the configuration, for the L{ConfigError} if it is none.
         """
         try:
-            link = RedisLink(url, cast(RedisReactor, self.reactor))
+            backlog_bytes = self.settings.limits.store_backlog_bytes
+            link = RedisLink(url, cast(RedisReactor, self.reactor), backlog_bytes=backlog_bytes)
         except InvalidRedisUrl as error:
             raise ConfigError(f"{key}: {error}") from error
         self.links.append(RedisService(link))

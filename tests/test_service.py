@@ -19,6 +19,8 @@ from iii.config.modules import MODULES
 from iii.lifecycle import EngineServices
 from iii.options import Options
 from iii.service import BUILDERS, build, makeService, notes
+from iii.storage.errors import StoreBusy
+from iii.storage.redis_service import RedisService
 from tests.certificates import chained
 from tests.worker import Worker, connect
 
@@ -54,6 +56,16 @@ class TreeTests(SynchronousTestCase):
                 "http#b",
             ],
         )
+
+    def test_redis_backlog(self) -> None:
+        """What waits for Redis has the limit that its error names."""
+        tree = self.build(
+            "{engine: {limits: {store_backlog_bytes: 1000}}, workers: [{name: iii-state, "
+            "config: {adapter: {name: redis, config: {redis_url: 'redis://localhost'}}}}]}"
+        )
+        [service] = [child for child in tree if isinstance(child, RedisService)]
+        refusal = self.failureResultOf(service.link.execute("SET", "k", "x" * 1000), StoreBusy)
+        self.assertIn("1000 bytes wait to be written already", refusal.getErrorMessage())
 
     def test_no_api(self) -> None:
         """The API can be switched off."""

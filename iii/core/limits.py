@@ -45,7 +45,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     @ivar log_store_bytes: Log records that are kept; above, the oldest are dropped.
     @ivar log_deliveries: Calls that one C{log} trigger waits for; above, records are not delivered.
     @ivar store_bytes: The file of one embedded store.  Above, writes are refused until something is removed.
-    @ivar store_backlog_bytes: What waits to be written to one embedded store; above, writes are refused.
+    @ivar store_backlog_bytes: What waits to be written to one embedded store, or to be answered by Redis to one module;
+        above, writes and commands are refused.
     @ivar store_cache_bytes: Values of the state, and of the streams, that are kept in memory beside an embedded store.
     @ivar memory_store_bytes: Keys and values that one module keeps in memory (C{store_method: in_memory}).
     @ivar http_connections: Open connections of the HTTP listener; one more is closed at once.
