@@ -143,8 +143,7 @@ class RedisValues:
         publish: Publish | None = None,
     ) -> Deferred[Updated]:
         place = self._hash(collection), key.encode()
-        self._changes.setdefault(place, deque())
-        return self._in_turn(place, lambda: self._update(*place, operations, accept, publish))
+        return self._queue(place, lambda: self._update(*place, operations, accept, publish))
 
     def items(self, collection: Collection) -> Deferred[list[tuple[str, bytes]]]:
         return Deferred.fromCoroutine(self._items(self._hash(collection)))
@@ -219,13 +218,15 @@ class RedisValues:
 
     def _in_turn(self, place: tuple[bytes, bytes], make: Callable[[], Awaitable[Any]]) -> Deferred[Any]:
         """Make a change: at once, unless an update of its key is under way."""
-        waiting = self._changes.get(place)
-        if waiting is None:
-            return Deferred.fromCoroutine(_awaited(make))
+        return self._queue(place, make) if place in self._changes else Deferred.fromCoroutine(_awaited(make))
+
+    def _queue(self, place: tuple[bytes, bytes], make: Callable[[], Awaitable[Any]]) -> Deferred[Any]:
+        """Make a change when those that wait for the same place have been made; later ones wait for it."""
         if self._waiting >= MAX_WAITING:
             return fail(StorageError(f"{MAX_WAITING} changes wait for updates of their keys already"))
         change = _Change(make, Deferred())
         self._waiting += 1
+        waiting = self._changes.setdefault(place, deque())
         waiting.append(change)
         if len(waiting) == 1:
             Deferred.fromCoroutine(self._make_all(place, waiting))
