@@ -82,6 +82,13 @@ class TreeTests(SynchronousTestCase):
         """What the configuration says to be available is what can be built."""
         self.assertEqual(set(BUILDERS), {module.name for module in MODULES.values() if module.available})
 
+    def test_twice(self) -> None:
+        """What the configuration lets stand there twice can be built twice."""
+        for module in MODULES.values():
+            if module.available and not module.once:
+                names = self.names(f"workers: [{{name: {module.name}}}, {{name: {module.name}}}]")
+                self.assertLessEqual({module.name, f"{module.name}#1"}, set(names))
+
 
 class NotesTests(SynchronousTestCase):
     def notes(self, text: str) -> list[str]:

@@ -90,7 +90,7 @@ MODULES: Mapping[str, Module] = {
             missing_adapters=("bridge",),
         ),
         Module(name="iii-pubsub", settings=PubSubSettings, alias="pubsub", once=True, available=True),
-        Module(name="iii-cron", settings=CronSettings, alias="cron", available=True),
+        Module(name="iii-cron", settings=CronSettings, alias="cron", once=True, available=True),
         Module(name="iii-queue", settings=QueueSettings, alias="queue", always=True),
         Module(name="iii-http-functions", settings=HttpFunctionsSettings, without_file=False),
         Module(name="iii-exec", settings=ExecSettings, without_file=False),

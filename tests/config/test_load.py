@@ -167,7 +167,11 @@ class RefusalTests(SynchronousTestCase):
         )
         self.assertEqual(
             self.refused("workers: [{name: http}, {name: iii-http}, {name: iii-cron}, {name: cron}]"),
-            [text.format(1, name="http"), text.format(2, name="cron")],
+            [
+                text.format(1, name="http"),
+                text.format(2, name="cron"),
+                "c.yaml:1: workers[3].name: iii-cron can run only once, and is listed before",
+            ],
         )
 
     def test_image(self) -> None:
