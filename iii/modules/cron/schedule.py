@@ -80,18 +80,19 @@ class Schedule(Generic[J]):
         entry = self._entries.get(job)
         return None if entry is None else entry.slot
 
-    def due(self, now: float, limit: int) -> list[Due[J]]:
-        """Take out what is due, at most so many jobs, each once; they go on with their next slots."""
-        found: list[Due[J]] = []
+    def take(self, now: float) -> Due[J] | None:
+        """Return the job that is due first, if one is; it goes on with its next slot."""
         instant = int(now + EARLY)
-        while self._heap and self._heap[0][0] <= instant and len(found) < limit:
+        while self._heap and self._heap[0][0] <= instant:
             _, _, entry = heapq.heappop(self._heap)
             if entry.job is not None:
-                found.append(self._take(entry.job, entry, instant - entry.offset))
+                del self._entries[entry.job]  # so that it leaves if its next slot cannot be found
+                due = self._advance(entry.job, entry, instant - entry.offset)
                 self._plan(entry)
-        return found
+                return due
+        return None
 
-    def _take(self, job: J, entry: _Entry[J], until: int) -> Due[J]:
+    def _advance(self, job: J, entry: _Entry[J], until: int) -> Due[J]:
         """Move an entry to its first slot after an instant, and return what is due of those up to it."""
         first, slot = entry.slot, entry.slot
         assert first is not None and slot is not None
@@ -110,7 +111,6 @@ class Schedule(Generic[J]):
         job = entry.job
         assert job is not None
         if entry.slot is None:
-            self._entries.pop(job, None)
             return
         self._entries[job] = entry
         self._number += 1

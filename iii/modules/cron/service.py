@@ -13,7 +13,6 @@ from zope.interface import implementer
 
 from iii.core.engine import Engine
 from iii.core.functions import FunctionDeclaration
-from iii.core.shown import shown
 from iii.interfaces import IModule, ITriggerProvider
 from iii.modules.cron.functions import CronFunctions
 from iii.modules.cron.history import History
@@ -106,11 +105,13 @@ class CronService(Service):
         self._more = None
         if self._engine.stopping:
             return
-        found = self._triggers.schedule.due(self._clock.seconds(), AT_ONCE)
-        for due in found:
+        now = self._clock.seconds()
+        for _ in range(AT_ONCE):
             try:
+                due = self._triggers.schedule.take(now)
+                if due is None:
+                    return
                 self._triggers.fire(due)
             except Exception:  # a defect; the other jobs go on
-                self.log.failure("cron job {job} was not run", job=shown(due.job.trigger_id))
-        if len(found) == AT_ONCE:
-            self._more = self._clock.callLater(0, self._run_due)
+                self.log.failure("a cron job was not run")
+        self._more = self._clock.callLater(0, self._run_due)

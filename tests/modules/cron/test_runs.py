@@ -275,6 +275,28 @@ class ClockTests(CronCase):
         self.assertEqual(len(self.calls()), 1000)
 
 
+class DefectTests(CronCase):
+    def test_next_time(self) -> None:
+        """A job whose next time cannot be found leaves, and the others go on."""
+
+        class Broken:
+            def after(self, instant: int) -> int | None:
+                raise OverflowError("no such time")
+
+        self.schedule("* * * * * *", id="broken")
+        self.schedule("* * * * * *", id="other", n=1)
+        schedule = self.service._triggers.schedule
+        (entry,) = [entry for job, entry in schedule._entries.items() if job.trigger_id == "broken"]
+        entry.occurrences = Broken()
+        for _ in range(2):
+            self.wait(1)
+            (call,) = self.calls()
+            self.assertEqual(call["data"]["job_id"], "other")
+            self.worker.answer(call, result=1)
+        self.assertEqual(len(self.flushLoggedErrors(OverflowError)), 1)
+        self.assertEqual(len(schedule), 1)
+
+
 class StopTests(CronCase):
     def test_stop(self) -> None:
         """Stopping runs nothing more, waits for no handler, gives locks back, and leaves no timer."""
