@@ -192,10 +192,14 @@ class Runs:
         """Wait for the runs before, on this engine and on others."""
         await job.turn.acquire()
         try:
-            while job.live and not await self._store.lock(job.key, token):
+            while True:
+                if not job.live:
+                    raise _NotRun("the job has ended")
+                if self._engine.stopping:
+                    raise _NotRun("the engine is stopping")
+                if await self._store.lock(job.key, token):
+                    break
                 await deferLater(self._engine.clock, RETRY)
-            if not job.live:
-                raise _NotRun("the job has ended")
             await self._locked(job, run, slot, token)
         finally:
             job.turn.release()

@@ -218,8 +218,8 @@ class CronTriggers:
         self._runs.fire(job, slot, mark=max(slot, now - job.offset) if missed else slot, late=missed)
 
     def _function_changed(self, namespace: str, function_id: str) -> None:
-        """Run the one-shots that wait for a function that has come."""
-        if self._engine.functions.find(namespace, function_id) is not None:
+        """Run the one-shots that wait for a function that has come; while the engine stops, they stay promised."""
+        if not self._engine.stopping and self._engine.functions.find(namespace, function_id) is not None:
             for due in self._waiting.pop((namespace, function_id), []):
                 self.fire(due)
 

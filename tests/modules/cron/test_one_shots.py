@@ -88,6 +88,18 @@ class OneShotTests(CronCase):
         self.wait(10)
         self.assertEqual((self.calls(), self.one_shot_rows.values), ([], {}))
 
+    def test_stopping(self) -> None:
+        """A function that comes while the engine stops is not called; the next engine does that."""
+        self.schedule(at=LATER, function_id="g")
+        self.wait(700)
+        self.engine.stopping = True
+        self.worker.register("g")
+        self.assertEqual(self.calls(), [])
+        self.restart()
+        self.worker.register("g")
+        self.wait(1)
+        self.assertEqual(self.slots(), ["09:10:00"])
+
     def test_crash(self) -> None:
         """It runs at most once: not again when the engine crashes before it has forgotten it."""
         self.schedule(at=LATER)

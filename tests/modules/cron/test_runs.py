@@ -316,3 +316,13 @@ class StopTests(CronCase):
         self.engine.stopping = True
         self.wait(2)
         self.assertEqual(self.calls(), [])
+
+    def test_queued(self) -> None:
+        """Nor what waits for a run that ends meanwhile."""
+        self.schedule("* * * * * *", overlap="queue")
+        self.wait(2)
+        (call,) = self.calls()
+        self.engine.stopping = True
+        self.worker.answer(call, result=1)
+        self.assertEqual(self.calls(), [])
+        self.assertEqual(self.runs(), [("succeeded", None), ("skipped", "the engine is stopping")])
