@@ -8,7 +8,8 @@ at once.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, TypeVar
 
 import attrs
 import msgspec
@@ -28,6 +29,8 @@ from iii.modules.cron.history import MAX_TEXT, History, Run, rfc3339
 from iii.modules.cron.jobs import Job
 from iii.modules.cron.store import Claim, ICronStore
 from iii.storage.errors import StorageError
+
+T = TypeVar("T")
 
 FALSE = Raw(b"false")
 RETRY = 1.0
@@ -163,19 +166,14 @@ class Runs:
     async def _scheduled(self, job: Job, run: Run, slot: int, mark: int) -> None:
         token = new_id()
         exclusive = job.config.overlap == "skip"
-        try:
-            claim = await self._store.claim(job.key, slot, mark, token, exclusive)
-        except (StorageError, CancelledError):
-            if exclusive:  # perhaps we have the lock nevertheless
-                await self._release(job, token)
-            raise
+        claim = await self._answered(job, token, self._store.claim(job.key, slot, mark, token, exclusive))
         if claim is not Claim.TAKEN:
             raise _NotRun(claim.value)
         await self._proceed(job, run, slot, token)
 
     async def _asked_for(self, job: Job, run: Run) -> None:
         token, slot = new_id(), int(self._engine.clock.seconds())
-        if job.config.overlap == "skip" and not await self._store.lock(job.key, token):
+        if job.config.overlap == "skip" and not await self._locks(job, token):
             raise _NotRun(Claim.HELD.value)
         await self._proceed(job, run, slot, token)
 
@@ -197,7 +195,7 @@ class Runs:
                     raise _NotRun("the job has ended")
                 if self._engine.stopping:
                     raise _NotRun("the engine is stopping")
-                if await self._store.lock(job.key, token):
+                if await self._locks(job, token):
                     break
                 await deferLater(self._engine.clock, RETRY)
             await self._locked(job, run, slot, token)
@@ -214,6 +212,17 @@ class Runs:
         finally:
             renewal.stop()
             await self._release(job, token)
+
+    async def _locks(self, job: Job, token: str) -> bool:
+        return await self._answered(job, token, self._store.lock(job.key, token))
+
+    async def _answered(self, job: Job, token: str, asked: Awaitable[T]) -> T:
+        """Wait for what may take the lock; without an answer, perhaps we have it nevertheless, and give it back."""
+        try:
+            return await asked
+        except (StorageError, CancelledError):
+            await self._release(job, token)
+            raise
 
     async def _release(self, job: Job, token: str) -> None:
         try:

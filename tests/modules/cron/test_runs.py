@@ -134,6 +134,17 @@ class LockTests(CronCase):
         self.wait(1)
         self.assertEqual(self.slots(), ["09:00:02"])
 
+    def test_failing_lock(self) -> None:
+        """When nobody knows whether a run that was asked for has got the lock, it is given back."""
+        self.schedule("*/10 * * * * *")
+        put = self.rows.put
+        self.rows.put = lambda key, value: fail(StorageError("disk full"))  # type: ignore[method-assign]
+        self.ask("engine::cron::run", id="job")
+        self.assertEqual(self.runs(), [("failed", "no lock: disk full")])
+        self.rows.put = put  # type: ignore[method-assign]
+        self.wait(10)
+        self.assertEqual(self.slots(), ["09:00:10"])
+
     def test_counters(self) -> None:
         """What runs, fails and is left out is counted."""
         self.schedule("* * * * * *")
