@@ -8,7 +8,7 @@ at once.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import attrs
@@ -65,19 +65,21 @@ class Runs:
     def __len__(self) -> int:
         return len(self._under_way)
 
-    def fire(self, job: Job, slot: int, *, mark: int, late: bool) -> None:
+    def fire(self, job: Job, slot: int, *, mark: int, late: bool, dealt_with: Callable[[bool], None]) -> None:
         """
         Run a job for a slot, unless that is not to be.
 
         @param mark: All slots up to here are dealt with by this.
         @param late: The slot has passed long ago.
+        @param dealt_with: Told, once, whether the slot counts as run now; otherwise it may be fired again.
         """
         run = self._begin(job, slot, late=late)
         reason = self._in_the_way(job)
         if reason is not None:
             self._end(job, run, "skipped", reason)
+            dealt_with(False)
             return
-        self._start(job, run, self._scheduled(job, run, slot, mark))
+        self._start(job, run, self._scheduled(job, run, slot, mark, dealt_with))
 
     def run_now(self, job: Job) -> None:
         """
@@ -163,10 +165,14 @@ class Runs:
             self._history.skipped(job.key, run)
             self.log.debug("cron job {job} is not run: {reason}", job=shown(job.trigger_id), reason=run.reason)
 
-    async def _scheduled(self, job: Job, run: Run, slot: int, mark: int) -> None:
+    async def _scheduled(self, job: Job, run: Run, slot: int, mark: int, dealt_with: Callable[[bool], None]) -> None:
         token = new_id()
         exclusive = job.config.overlap == "skip"
-        claim = await self._answered(job, token, self._store.claim(job.key, slot, mark, token, exclusive))
+        claim: Claim | None = None
+        try:
+            claim = await self._answered(job, token, self._store.claim(job.key, slot, mark, token, exclusive))
+        finally:
+            dealt_with(claim in (Claim.TAKEN, Claim.DONE))
         if claim is not Claim.TAKEN:
             raise _NotRun(claim.value)
         await self._proceed(job, run, slot, token)

@@ -21,6 +21,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import Interface, implementer
 
+from iii.storage.errors import StorageError
 from iii.storage.schema import Table
 from iii.storage.sqlite import Store
 
@@ -175,8 +176,13 @@ class KvCronStore:
             if self._held(kept):
                 return Claim.HELD
             self._hold(kept, token)
-        kept.last = mark
-        await self._keep(key, kept)
+        before, kept.last = kept.last, mark
+        try:
+            await self._keep(key, kept)
+        except StorageError:
+            if kept.last == mark:
+                kept.last = before
+            raise
         return Claim.TAKEN
 
     async def lock(self, key: str, token: str) -> bool:

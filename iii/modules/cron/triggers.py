@@ -3,12 +3,14 @@ The trigger type C{cron} (spec/cron.md, 1 and 6).
 
 A job lives as long as its trigger.  One that runs once (C{at}) is a promise: it is kept in the store, outlives the
 worker that registered it and the engine, and ends when it has run, or when it is unregistered on purpose.  When its
-time has come and its function is not there, it waits for it.
+time has come and its function is not there, it waits for it; when it cannot be claimed, because it is paused or its
+store does not answer, it is tried again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -28,6 +30,9 @@ from iii.modules.cron.schedule import LATE, Due, Schedule
 from iii.modules.cron.store import ICronStore, OneShots
 from iii.storage.errors import StorageError
 from iii.wire.messages import ABSENT, is_null
+
+AGAIN = 30
+"""Seconds until a job that runs once is tried again."""
 
 
 @implementer(ITriggerProvider)
@@ -212,10 +217,23 @@ class CronTriggers:
                     job=shown(job.trigger_id), function=shown(job.function_id),
                 )  # fmt: skip
                 return
+        self._run(job, slot, max(slot, now - job.offset) if missed else slot)
+
+    def _run(self, job: Job, slot: int, mark: int) -> None:
+        late = slot + job.offset < self._engine.clock.seconds() - LATE
+        self._runs.fire(job, slot, mark=mark, late=late, dealt_with=partial(self._dealt_with, job, slot))
+
+    def _dealt_with(self, job: Job, slot: int, done: bool) -> None:
+        """Keep a promise no longer, or try again to run it."""
+        if not job.promised:
+            return
+        if done:
             self._forget(job)
             if job.trigger is None:
                 self.jobs.remove(job)
-        self._runs.fire(job, slot, mark=max(slot, now - job.offset) if missed else slot, late=missed)
+        else:
+            again = int(self._engine.clock.seconds()) + AGAIN
+            self.schedule.add(job, job.config.occurrences, again - slot, again - 1)
 
     def _function_changed(self, namespace: str, function_id: str) -> None:
         """Run the one-shots that wait for a function that has come; while the engine stops, they stay promised."""
@@ -247,7 +265,7 @@ class CronTriggers:
         slot = job.config.occurrences.after(last)
         if slot is not None and slot + job.offset <= now and job.live and not self._engine.stopping:
             self._engine.counters.cron_missed += 1
-            self._runs.fire(job, slot, mark=now - job.offset, late=slot + job.offset < now - LATE)
+            self._run(job, slot, now - job.offset)
 
     # One-shots.
 

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from twisted.internet.defer import fail
+
+from iii.storage.errors import StorageError
 from tests.modules.cron.case import CronCase
 
 AT = "2026-02-10T10:00:00+01:00"  # START + 0
@@ -98,6 +101,45 @@ class OneShotTests(CronCase):
         self.restart()
         self.worker.register("g")
         self.wait(1)
+        self.assertEqual(self.slots(), ["09:10:00"])
+
+    def test_paused(self) -> None:
+        """While it is paused, it waits, also over a restart."""
+        self.schedule(at=LATER)
+        self.ask("engine::cron::pause", id="job")
+        self.wait(700)
+        self.restart()
+        self.wait(10)
+        self.assertEqual((self.calls(), self.listed()), ([], ["job"]))
+        self.ask("engine::cron::resume", id="job")
+        self.wait(30)
+        self.assertEqual(self.slots(), ["09:10:00"])
+        self.wait(100)
+        self.assertEqual((self.calls(), self.listed(), self.one_shot_rows.values), ([], [], {}))
+
+    def test_failing_store(self) -> None:
+        """When it cannot be claimed, it is tried again."""
+        self.schedule(at=LATER)
+        put = self.rows.put
+        self.rows.put = lambda key, value: fail(StorageError("disk full"))  # type: ignore[method-assign]
+        self.wait(610)
+        self.assertEqual((self.calls(), self.runs()), ([], [("failed", "no lock: disk full")]))
+        self.rows.put = put  # type: ignore[method-assign]
+        self.wait(30)
+        self.assertEqual(self.slots(), ["09:10:00"])
+        self.assertTrue(self.ask("engine::cron::history", id="job")["runs"][0]["late"])
+        self.assertEqual(self.one_shot_rows.values, {})
+
+    def test_busy(self) -> None:
+        """When its time comes during a run that was asked for, it runs afterwards."""
+        self.schedule(at=LATER)
+        self.wait(590)
+        self.ask("engine::cron::run", id="job")
+        (call,) = self.calls()
+        self.wait(20)
+        self.assertEqual(self.calls(), [])
+        self.worker.answer(call, result=1)
+        self.wait(30)
         self.assertEqual(self.slots(), ["09:10:00"])
 
     def test_crash(self) -> None:
