@@ -24,6 +24,7 @@ from iii.core.shown import shown
 from iii.core.triggers import Trigger
 from iii.interfaces import ITriggerProvider
 from iii.modules.cron.config import JobConfig
+from iii.modules.cron.history import rfc3339
 from iii.modules.cron.jobs import Job, JobTable, identity, offset_of, one_shot
 from iii.modules.cron.runs import Runs
 from iii.modules.cron.schedule import LATE, Due, Schedule
@@ -203,7 +204,7 @@ class CronTriggers:
         if missed and job.config.missed == "skip":
             self.log.warn(
                 "cron job {job} ({schedule}) has missed runs from {slot} on: `missed` is skip",
-                job=shown(job.trigger_id), schedule=shown(job.config.schedule), slot=slot,
+                job=shown(job.trigger_id), schedule=shown(job.config.schedule), slot=rfc3339(slot),
             )  # fmt: skip
             if job.config.at is not None:
                 self._end(job)
@@ -211,7 +212,7 @@ class CronTriggers:
         if job.config.at is not None:
             place = job.namespace, job.function_id
             if self._engine.functions.find(*place) is None:
-                self._waiting.setdefault(place, []).append(due)
+                self._waiting.setdefault(place, []).append(due._replace(missed=False))  # that was dealt with
                 self.log.warn(
                     "cron job {job} is due and waits for its function {function}",
                     job=shown(job.trigger_id), function=shown(job.function_id),

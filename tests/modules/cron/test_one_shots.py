@@ -88,6 +88,7 @@ class OneShotTests(CronCase):
         self.wait(10)
         self.worker.register("other", "g")
         self.assertEqual(self.slots(), ["09:10:00"])
+        self.assertEqual(self.engine.counters.cron_missed, 1)
         self.wait(10)
         self.assertEqual((self.calls(), self.one_shot_rows.values), ([], {}))
 
