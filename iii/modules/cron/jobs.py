@@ -58,6 +58,9 @@ class JobTable:
     def __iter__(self) -> Iterator[Job]:
         return iter(self._by_key.values())
 
+    def __contains__(self, key: object) -> bool:
+        return key in self._by_key
+
     def find(self, text: str) -> Job | None:
         """Return the job with this trigger id, or else with this key."""
         return self._by_trigger.get(text) or self._by_key.get(text)

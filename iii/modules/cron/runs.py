@@ -26,7 +26,7 @@ from iii.core.invocations import CallFailed
 from iii.core.shown import shown
 from iii.core.tracing import continued
 from iii.modules.cron.history import MAX_TEXT, History, Run, rfc3339
-from iii.modules.cron.jobs import Job
+from iii.modules.cron.jobs import Job, JobTable
 from iii.modules.cron.store import Claim, ICronStore
 from iii.storage.errors import StorageError
 
@@ -56,9 +56,9 @@ class Runs:
 
     log = Logger()
 
-    def __init__(self, engine: Engine, store: ICronStore, history: History, ttl: float) -> None:
+    def __init__(self, engine: Engine, jobs: JobTable, store: ICronStore, history: History, ttl: float) -> None:
         """@param ttl: Seconds after which a lock is free that is not renewed."""
-        self._engine, self._store, self._history, self._ttl = engine, store, history, ttl
+        self._engine, self._jobs, self._store, self._history, self._ttl = engine, jobs, store, history, ttl
         self._complaints = Complaints(self.log, engine.clock)
         self._under_way: set[Deferred[None]] = set()  # bounded: cron_runs_per_job, and every call has a deadline
 
@@ -197,7 +197,7 @@ class Runs:
         await job.turn.acquire()
         try:
             while True:
-                if not job.live:
+                if not job.live and job.key not in self._jobs:  # else it goes on with another replica's trigger
                     raise _NotRun("the job has ended")
                 if self._engine.stopping:
                     raise _NotRun("the engine is stopping")

@@ -16,6 +16,7 @@ from iii.core.functions import FunctionDeclaration
 from iii.interfaces import IModule, ITriggerProvider
 from iii.modules.cron.functions import CronFunctions
 from iii.modules.cron.history import History
+from iii.modules.cron.jobs import JobTable
 from iii.modules.cron.runs import Runs
 from iii.modules.cron.store import ICronStore, OneShots
 from iii.modules.cron.triggers import CronTriggers
@@ -41,9 +42,9 @@ class CronService(Service):
     def __init__(self, engine: Engine, store: ICronStore, one_shots: OneShots, clock: IReactorTime, ttl: float) -> None:
         """@param ttl: Seconds after which a lock that is not renewed is free again."""
         self._engine, self._store, self._clock = engine, store, clock
-        history = History(engine.limits.cron_history_runs)
-        self._runs = Runs(engine, store, history, ttl)
-        self._triggers = CronTriggers(engine, self._runs, store, one_shots, on_added=self._check_clock)
+        history, jobs = History(engine.limits.cron_history_runs), JobTable()
+        self._runs = Runs(engine, jobs, store, history, ttl)
+        self._triggers = CronTriggers(engine, jobs, self._runs, store, one_shots, on_added=self._check_clock)
         self.functions: Sequence[FunctionDeclaration] = CronFunctions(
             self._triggers, self._runs, store, history
         ).declare()

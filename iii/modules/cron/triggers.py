@@ -81,6 +81,7 @@ class CronTriggers:
     def __init__(
         self,
         engine: Engine,
+        jobs: JobTable,
         runs: Runs,
         store: ICronStore,
         one_shots: OneShots,
@@ -89,7 +90,7 @@ class CronTriggers:
         """@param on_added: Told that a job has come."""
         self._on_added = on_added
         self._engine, self._runs, self._store, self._one_shots = engine, runs, store, one_shots
-        self.jobs = JobTable()
+        self.jobs = jobs
         self.schedule: Schedule[Job] = Schedule()
         self._by_trigger: dict[Trigger, Job] = {}
         self._waiting: dict[tuple[str, str], list[Due[Job]]] = {}  # one-shots, for their functions

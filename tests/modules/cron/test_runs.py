@@ -77,6 +77,20 @@ class OverlapTests(CronCase):
         self.wait(2)
         self.assertEqual(self.calls(), [])
 
+    def test_replica_gone(self) -> None:
+        """What waits is run on another replica when the one has gone whose trigger began it."""
+        other = self.connect("other")
+        other.register("f")
+        self.schedule("*/10 * * * * *", overlap="queue", id="a")
+        self.schedule("*/10 * * * * *", overlap="queue", id="b", worker=other)
+        self.calls(other)
+        self.wait(20)
+        (call,) = self.calls(other)
+        self.worker.leave()
+        other.answer(call, result=1)
+        self.wait(1)
+        self.assertEqual(self.slots(other), ["09:00:20"])
+
 
 class LockTests(CronCase):
     """The lock of a job whose run has outlived its engine, or its registration."""
