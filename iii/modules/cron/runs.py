@@ -212,11 +212,14 @@ class Runs:
         """Run while we have the lock, and give it back."""
         renewal = LoopingCall(self._renew, job, token)
         renewal.clock = self._engine.clock
-        renewal.start(self._ttl / 3, now=False)
+        renewal.start(self._ttl / 3, now=False).addErrback(
+            lambda failure: self.log.failure("renewing the lock of a cron job failed", failure)
+        )
         try:
             await self._call(job, run, slot)
         finally:
-            renewal.stop()
+            if renewal.running:
+                renewal.stop()
             await self._release(job, token)
 
     async def _locks(self, job: Job, token: str) -> bool:
@@ -240,7 +243,7 @@ class Runs:
             )  # fmt: skip
 
     async def _renew(self, job: Job, token: str) -> None:
-        """Never raises: a looping call whose function does is over."""
+        """Keep the lock, or say that it may be lost; the run goes on."""
         try:
             if await self._store.renew(job.key, token):
                 return

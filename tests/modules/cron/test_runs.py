@@ -321,6 +321,18 @@ class DefectTests(CronCase):
         self.assertEqual(len(self.flushLoggedErrors(OverflowError)), 1)
         self.assertEqual(len(schedule), 1)
 
+    def test_renewal(self) -> None:
+        """A run whose lock cannot be renewed, for whatever reason, ends in order, and gives it back."""
+        self.schedule("0 * * * * *")
+        self.wait(60)
+        (call,) = self.calls()
+        self.store.renew = lambda key, token: fail(OverflowError("a defect"))  # type: ignore[method-assign]
+        self.wait(20)
+        self.worker.answer(call, result=1)
+        self.assertEqual(self.runs(), [("succeeded", None)])
+        self.assertNotIn(b"owner", b"".join(self.rows.values.values()))
+        self.assertEqual(len(self.flushLoggedErrors(OverflowError)), 1)
+
 
 class StopTests(CronCase):
     def test_stop(self) -> None:
