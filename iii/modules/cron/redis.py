@@ -69,6 +69,9 @@ class RedisCronStore:
     async def begin(self, key: str, mark: int) -> None:
         await self._link.execute("SET", _last(key), mark, "NX", "EX", KEPT)
 
+    async def finished(self, key: str) -> None:
+        """Other engines may have promised to run it, too, and come back after days: it is known as long as others."""
+
     async def pause(self, key: str) -> None:
         await self._link.execute("SADD", PAUSED, key)
 

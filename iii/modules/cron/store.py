@@ -29,6 +29,8 @@ FUTURE = 86400
 """Seconds; a slot that was run so far in the future was run while the clock was wrong, and does not count."""
 KEPT = 400 * 86400
 """Seconds that the last run of a job is remembered: it may run once a year."""
+ROOM = 1000
+"""Jobs that may come before it is looked again for those that need not be known any more."""
 
 
 class Claim(Enum):
@@ -68,6 +70,9 @@ class ICronStore(Interface):
 
     async def begin(key: str, mark: int) -> None:
         """A job without a last run is new: slots up to this instant count as run."""
+
+    async def finished(key: str) -> None:
+        """A job that runs once is over, and forgotten here: it need not be known for as long as others."""
 
     async def pause(key: str) -> None:
         """Let nobody run a job until C{resume}."""
@@ -131,12 +136,14 @@ class Kept(msgspec.Struct, omit_defaults=True):
     @ivar last: Slots up to here count as run.
     @ivar owner: The token of the run that has the lock; empty for none.
     @ivar expires_at_ms: When the lock is free again, unless it is renewed.
+    @ivar finished: It was to run once, and has.
     """
 
     last: int | None = None
     owner: str = ""
     expires_at_ms: int = 0
     paused: bool = False
+    finished: bool = False
 
 
 _decode = msgspec.json.Decoder(Kept).decode
@@ -156,15 +163,21 @@ class KvCronStore:
         """@param ttl_ms: When a lock that is not renewed is free again."""
         self._rows, self._clock, self._ttl_ms = rows, clock, ttl_ms
         self._jobs: dict[str, Kept] = {}
+        self._most = ROOM
 
     def start(self) -> None:
-        old = self._clock.seconds() - KEPT
-        for key, value in self._rows.load():
-            kept = _decode(value)
-            if kept.paused or (kept.last or 0) > old:
-                self._jobs[key] = kept
-            else:
+        self._jobs = {key: _decode(value) for key, value in self._rows.load()}
+        self._drop_old()
+
+    def _drop_old(self) -> None:
+        """Forget what nobody needs any more."""
+        now = self._clock.seconds()
+        for key, kept in list(self._jobs.items()):
+            age = FUTURE if kept.finished else KEPT
+            if not kept.paused and not self._held(kept) and (kept.last or 0) <= now - age:
+                del self._jobs[key]
                 self._rows.remove(key).addErrback(lambda _: None)  # the next start tries again
+        self._most = 2 * len(self._jobs) + ROOM
 
     async def claim(self, key: str, slot: int, mark: int, token: str, exclusive: bool) -> Claim:
         kept = self._job(key)
@@ -216,6 +229,12 @@ class KvCronStore:
             kept.last = mark
             await self._keep(key, kept)
 
+    async def finished(self, key: str) -> None:
+        kept = self._jobs.get(key)
+        if kept is not None:
+            kept.finished = True
+            await self._keep(key, kept)
+
     async def pause(self, key: str) -> None:
         kept = self._job(key)
         kept.paused = True
@@ -243,6 +262,8 @@ class KvCronStore:
         return int(self._clock.seconds() * 1000)
 
     def _keep(self, key: str, kept: Kept) -> Deferred[None]:
+        if key not in self._jobs and len(self._jobs) >= self._most:
+            self._drop_old()
         self._jobs[key] = kept
         return self._rows.put(key, _encode(kept))
 

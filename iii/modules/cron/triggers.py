@@ -285,7 +285,11 @@ class CronTriggers:
         if job.promised:
             job.promised = False
             self._number_of_one_shots -= 1
-            self._in_background(self._one_shots.forget(job.key))
+            self._in_background(self._finish(job.key))
+
+    async def _finish(self, key: str) -> None:
+        await self._one_shots.forget(key)
+        await self._store.finished(key)  # not before: what is promised must be known to have run
 
     def _in_background(self, work: Awaitable[None]) -> None:
         writing = Deferred.fromCoroutine(self._watched(work))

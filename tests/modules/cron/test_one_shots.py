@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from twisted.internet.defer import fail
 
+from iii.modules.cron.store import ROOM
 from iii.storage.errors import StorageError
 from tests.modules.cron.case import CronCase
 
@@ -190,6 +193,17 @@ class OneShotTests(CronCase):
         self.worker.send("unregistertrigger", id="job")
         self.worker.register("g")
         self.assertEqual(self.calls(), [])
+
+    def test_growth(self) -> None:
+        """However many have run, those that have run more than a day ago are not known any more."""
+        for number in range(3 * ROOM):
+            at = datetime.fromtimestamp(self.clock.seconds() + 60, UTC).isoformat()
+            self.schedule(at=at, overlap="allow", id=str(number))
+            self.clock.advance(90)
+            self.slots()
+        day = 86400 // 90
+        self.assertLess(len(self.rows.values), 2 * day + ROOM + 1)
+        self.assertEqual(set(self.rows.values), set(self.store._jobs))
 
     def test_bound(self) -> None:
         """So many may wait; one more is refused."""

@@ -5,7 +5,7 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from iii.modules.cron.store import KEPT, Claim, KvCronStore, MemoryRows, OneShot, OneShots, SqliteRows
+from iii.modules.cron.store import FUTURE, KEPT, Claim, KvCronStore, MemoryRows, OneShot, OneShots, SqliteRows
 from iii.storage.schema import CRON_JOB, CRON_ONE_SHOT
 from iii.wire.messages import NULL
 from tests.modules.cron.store_contract import CronStoreContract
@@ -72,6 +72,18 @@ class SqliteTests(CronStoreContract, StoreCase):
         await self.close(self.file)
         self.file = self.open()
         self.assertEqual([key for key, _ in SqliteRows(self.file, CRON_JOB, "cron_locks").load()], ["paused"])
+
+    async def test_finished(self) -> None:
+        """A job that ran once and is over is known for a day."""
+        await self.claim(0)
+        await self.store.finished("job")
+        await self.store.finished("unknown")
+        self.clock.advance(FUTURE - 1)
+        self.store = self.of("cron_locks")
+        self.assertIs(await self.claim(0), Claim.DONE)
+        self.clock.advance(1)
+        self.store = self.of("cron_locks")
+        self.assertEqual(await self.store.last("job"), None)
 
     async def test_one_shots(self) -> None:
         """One-shots are there when the store is opened again, until they are forgotten."""
