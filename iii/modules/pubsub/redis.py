@@ -20,7 +20,7 @@ from iii.core.complaints import Complaints
 from iii.core.engine import Engine
 from iii.modules.pubsub.delivery import Deliveries, Message
 from iii.modules.pubsub.exchange import IExchange
-from iii.modules.pubsub.topics import Pattern, Subscription
+from iii.modules.pubsub.topics import MAX_TOPIC, Pattern, Subscription
 from iii.storage.errors import StorageError
 from iii.storage.redis import RedisLink
 from iii.storage.redis_subscriber import Listener, RedisSubscriber
@@ -104,6 +104,8 @@ class RedisExchange:
     ) -> None:
         try:
             topic = channel.decode()[len(self._prefix) :]
+            if len(topic) > MAX_TOPIC:
+                raise ValueError(f"its topic has more than {MAX_TOPIC} characters")
             data.decode()
             _json(data)
             if nested_deeper(data, DEEPEST):

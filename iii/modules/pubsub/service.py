@@ -18,6 +18,7 @@ from iii.core.functions import Caller, FunctionDeclaration
 from iii.interfaces import IModule, ITriggerProvider
 from iii.modules.pubsub.delivery import Message
 from iii.modules.pubsub.exchange import IExchange
+from iii.modules.pubsub.topics import MAX_TOPIC
 from iii.modules.pubsub.triggers import SubscribeTriggers
 from iii.storage.errors import StorageError
 from iii.wire.messages import ABSENT
@@ -88,6 +89,8 @@ class PubSubModule(Service):
             raise InvalidInput("publish", "missing field `data`")
         if not given.topic:
             raise TopicNotSet
+        if len(given.topic) > MAX_TOPIC:
+            raise InvalidInput("publish", f"`topic` has more than {MAX_TOPIC} characters")
         self._engine.counters.pubsub_messages += 1
         try:
             await self._exchange.publish(Message(given.topic, given.data, caller.traceparent, caller.baggage))

@@ -16,6 +16,8 @@ import attrs
 
 from iii.core.triggers import Trigger
 
+MAX_TOPIC = 1024
+"""Characters of a topic or pattern."""
 MOST_TOPICS = 10_000
 """Topics whose subscriptions are remembered; patterns are tried again for those that are not."""
 
@@ -38,6 +40,25 @@ class Subscription:
     under_way: int = 0
 
 
+_WORD = r"\.[^.]*+"
+
+
+def _parts(text: str) -> list[list[str]]:
+    """Return the words of a pattern, divided at each C{#}."""
+    parts: list[list[str]] = [[]]
+    for word in text.split("."):
+        if word == "#":
+            parts.append([])
+        else:
+            parts[-1].append(word)
+    return parts
+
+
+def _words(words: list[str]) -> str:
+    """Return an expression for so many words, each with its dot before it."""
+    return "".join(_WORD if word == "*" else r"\." + re.escape(word) + r"(?![^.])" for word in words)
+
+
 @attrs.frozen
 class Pattern:
     """A pattern of topics."""
@@ -46,9 +67,17 @@ class Pattern:
 
     @cached_property
     def _matches(self) -> re.Pattern[str]:
-        words = {"*": r"\.[^.]*", "#": r"(?:\.[^.]*)*"}
-        expression = (words.get(word, r"\." + re.escape(word)) for word in self.text.split("."))
-        return re.compile("".join(expression))
+        """
+        Each part between two C{#} is taken where it fits first, for good (C{(?>)}), and only the last one is tried at
+        every word: otherwise a few C{#} and a topic of many words would take minutes.
+        """
+        first, *others = (_words(part) for part in _parts(self.text))
+        found = [first]
+        for part in others[:-1]:
+            found.append(f"(?>(?:{_WORD})*?{part})")
+        if others:
+            found.append(f"(?:{_WORD})*{others[-1]}")
+        return re.compile("".join(found))
 
     def matches(self, topic: str) -> bool:
         """Whether it stands for a topic."""

@@ -13,10 +13,7 @@ from iii.core.errors import TriggerRefused
 from iii.core.triggers import Trigger
 from iii.interfaces import ITriggerProvider
 from iii.modules.pubsub.exchange import IExchange
-from iii.modules.pubsub.topics import Pattern, Subscription
-
-MAX_TOPIC = 1024
-"""Characters of a topic or pattern."""
+from iii.modules.pubsub.topics import MAX_TOPIC, Pattern, Subscription
 
 
 class SubscribeConfig(msgspec.Struct):

@@ -94,6 +94,13 @@ class PublishTests(PubSubCase):
         outcome = self.worker.outcome(self.worker.call("publish", {"topic": 1, "data": 1}))
         self.assertEqual(outcome[0], "deserialization_error")
 
+    def test_long_topic(self) -> None:
+        """A topic is not longer than what can be subscribed to: the engine remembers many of them."""
+        self.assertIsNone(self.publish("t" * 1024))
+        outcome = self.publish("t" * 1025)
+        self.assertEqual(outcome[0], "deserialization_error")
+        self.assertIn("`topic` has more than 1024 characters", outcome[1])
+
     def test_one_of_several_ends(self) -> None:
         """Unregistering one subscriber, or its worker's end, leaves the others."""
         other = connect(self.engine, "other")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from fnmatch import fnmatchcase
 from itertools import product
 
@@ -60,6 +61,16 @@ class PatternTests(SynchronousTestCase):
                         self.assertEqual(pattern.matches(topic), expected, (pattern.text, topic))
                         if expected:
                             self.assertTrue(redis_matches(pattern.glob, topic), (pattern.text, pattern.glob, topic))
+
+    def test_never_slow(self) -> None:
+        """However many hashes a pattern has, a topic of many words does not keep the engine."""
+        topic = ".".join("a" * 512)
+        for words in (["#"], ["#", "a"], ["#", "*"]):
+            pattern = ".".join([*words * 200, "x"])
+            begun = time.process_time()
+            self.assertFalse(Pattern(pattern).matches(topic))
+            self.assertLess(time.process_time() - begun, 1)
+            self.assertTrue(Pattern(pattern).matches(topic + ".x"))
 
     @given(st.text(alphabet="a.*?[]^\\-", max_size=12))
     def test_escaped(self, text: str) -> None:
