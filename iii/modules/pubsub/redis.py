@@ -9,11 +9,14 @@ counted.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import msgspec
 from msgspec import Raw
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from iii.core.complaints import Complaints
@@ -48,6 +51,7 @@ class RedisExchange:
         self._complaints = Complaints(self.log, engine.clock)
         self._topics: dict[str, tuple[Listener, list[Subscription]]] = {}
         self._patterns: dict[Pattern, tuple[Listener, list[Subscription]]] = {}
+        self._refused: dict[Listener, Callable[[], Deferred[None]]] = {}
         subscriber.on_gap = self._gap
 
     def start(self) -> None:
@@ -66,7 +70,7 @@ class RedisExchange:
                 subscriptions: list[Subscription] = []
                 listener: Listener = partial(self._received, pattern, subscriptions)
                 self._patterns[pattern] = listener, subscriptions
-                self._subscriber.psubscribe(self._glob(pattern), listener).addErrback(self._refused)
+                self._listen(partial(self._subscriber.psubscribe, self._glob(pattern), listener), listener)
             self._patterns[pattern][1].append(subscription)
             return
         assert topic is not None
@@ -74,7 +78,7 @@ class RedisExchange:
             subscriptions = []
             listener = partial(self._received, None, subscriptions)
             self._topics[topic] = listener, subscriptions
-            self._subscriber.subscribe(self._channel(topic), listener).addErrback(self._refused)
+            self._listen(partial(self._subscriber.subscribe, self._channel(topic), listener), listener)
         self._topics[topic][1].append(subscription)
 
     def unsubscribed(self, subscription: Subscription) -> None:
@@ -84,14 +88,25 @@ class RedisExchange:
             subscriptions.remove(subscription)
             if not subscriptions:
                 del self._patterns[pattern]
-                self._subscriber.punsubscribe(self._glob(pattern), listener)
+                if self._refused.pop(listener, None) is None:
+                    self._subscriber.punsubscribe(self._glob(pattern), listener)
             return
         assert topic is not None
         listener, subscriptions = self._topics[topic]
         subscriptions.remove(subscription)
         if not subscriptions:
             del self._topics[topic]
-            self._subscriber.unsubscribe(self._channel(topic), listener)
+            if self._refused.pop(listener, None) is None:
+                self._subscriber.unsubscribe(self._channel(topic), listener)
+
+    def _listen(self, ask: Callable[[], Deferred[None]], listener: Listener) -> None:
+        """Subscribe at Redis.  When that is refused the subscriber tells why in the log; we ask again, see C{_gap}."""
+
+        def refused(failure: Failure) -> None:
+            failure.trap(StorageError)
+            self._refused[listener] = ask
+
+        ask().addErrback(refused)
 
     def _channel(self, topic: str) -> bytes:
         return (self._prefix + topic).encode()
@@ -122,10 +137,9 @@ class RedisExchange:
         for subscription in list(subscriptions):
             self._deliveries.deliver(subscription, message)
 
-    def _refused(self, failure: object) -> None:
-        """The subscriber tells in the log why; it asks again with the next connection."""
-        failure.trap(StorageError)  # type: ignore[attr-defined]
-
     def _gap(self) -> None:
         self._engine.counters.pubsub_gaps += 1
         self.log.warn("pub/sub: subscribed at Redis again; messages published meanwhile are lost")
+        refused, self._refused = self._refused, {}
+        for listener, ask in refused.items():  # perhaps it is allowed now
+            self._listen(ask, listener)

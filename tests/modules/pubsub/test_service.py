@@ -254,12 +254,15 @@ class FakeSubscriber:
     def __init__(self) -> None:
         self.on_gap: Any = None
         self.listeners: dict[tuple[str, bytes], Any] = {}
+        self.refuses = False
 
     def start(self) -> None:
         """Nothing."""
 
     def _add(self, kind: str, name: bytes, listener: Any) -> Deferred[None]:
         assert (kind, name) not in self.listeners, "subscribed twice"
+        if self.refuses:
+            return fail(StorageError("no permission"))
         self.listeners[kind, name] = listener
         return succeed(None)
 
@@ -320,6 +323,25 @@ class RedisTests(PubSubCase):
         self.arrive("pattern", glob, b"p[1]:orders.eu.x", b"2")
         self.assertEqual(self.calls(), [("a", {"topic": "orders.eu", "data": 1})])
         self.worker.send("unregistertrigger", id="1")
+        self.assertEqual(self.subscriber.listeners, {})
+
+    def test_refused(self) -> None:
+        """What Redis does not allow is asked for again on the next connection; what has ended meanwhile is not."""
+        self.subscriber.refuses = True
+        self.subscribe(self.worker, "1", "a", topic="t")
+        self.subscribe(self.worker, "2", "a", topic="u")
+        self.subscribe(self.worker, "3", "a", pattern="t.#")
+        self.subscribe(self.worker, "4", "a", pattern="#")
+        self.worker.send("unregistertrigger", id="2")
+        self.worker.send("unregistertrigger", id="4")
+        self.subscriber.on_gap()
+        self.subscriber.refuses = False
+        self.subscriber.on_gap()
+        self.assertEqual(list(self.subscriber.listeners), [("channel", b"p[1]:t"), ("pattern", rb"p\[1\]:t*")])
+        self.arrive("channel", b"p[1]:t", b"p[1]:t", b"1")
+        self.assertEqual(self.calls(), [("a", 1)])
+        for id in "13":
+            self.worker.send("unregistertrigger", id=id)
         self.assertEqual(self.subscriber.listeners, {})
 
     def test_no_json(self) -> None:
