@@ -46,7 +46,7 @@ class CronService(Service):
         self._runs = Runs(engine, jobs, store, history, ttl)
         self._triggers = CronTriggers(engine, jobs, self._runs, store, one_shots, on_added=self._check_clock)
         self.functions: Sequence[FunctionDeclaration] = CronFunctions(
-            self._triggers, self._runs, store, history
+            self._triggers, self._runs, store, history, clock
         ).declare()
         self.trigger_types: Mapping[str, ITriggerProvider] = {"cron": self._triggers}
         self._loop: LoopingCall | None = None

@@ -33,6 +33,16 @@ class FunctionTests(CronCase):
         self.assertEqual(([job["id"] for job in page["jobs"]], page["total"]), (["job3", "job4"], 5))
         self.assertEqual(self.ask("engine::cron::list", limit=5000)[0], "deserialization_error")
 
+    def test_turns(self) -> None:
+        """While a long list is made others get their turn."""
+        for number in range(25):
+            self.schedule("0 0 0 29 2 Sat", id=f"job{number:02}", n=number)
+        call = self.worker.call("engine::cron::list", {"next_runs": 10})
+        self.assertEqual(self.worker.received("invocationresult"), [])
+        self.clock.advance(0)
+        jobs = self.worker.outcome(call)["jobs"]
+        self.assertEqual([job["id"] for job in jobs], [f"job{number:02}" for number in range(25)])
+
     def test_last_run(self) -> None:
         """The list has the last run, the history all that are known, newest first."""
         self.schedule("* * * * * *")
