@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 import txredisapi
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
 from twisted.internet.interfaces import (
     IReactorPluggableNameResolver,
     IReactorTCP,
@@ -130,7 +130,7 @@ class RedisConnection(Generic[P]):
         self._current = waited
         try:
             await waited
-        except CancelledError:
+        except (CancelledError, ConnectingCancelledError):
             pass  # only stop() does that
         finally:
             self._current = None

@@ -11,6 +11,7 @@ from typing import Any
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
 from iii.storage.errors import CannotOpenStore, StorageError, StoreBusy
@@ -383,6 +384,18 @@ class SubscriberTests(RedisCase):
         await self.had_gaps(1)
         await self.publish(b"a", b"x")
         await self.hears(1)
+
+    async def test_quiet(self) -> None:
+        """While there is no server the log says so once, not with each attempt; one can stop during an attempt."""
+        events: list[Any] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        await self.server.kill()
+        self.subscriber()
+        await deferLater(reactor, 0.5)
+        told = [formatEvent(event) for event in events]
+        self.assertEqual(len([text for text in told if "no connection to Redis" in text]), 1)
+        self.assertEqual([text for text in told if "Starting factory" in text], [])
 
     async def test_not_allowed(self) -> None:
         """A channel that Redis does not allow is refused, and others work on."""
