@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Raw
 from twisted.internet.defer import DeferredLock
 
+from iii.core.complaints import Complaints
 from iii.core.triggers import Trigger
 from iii.modules.cron.config import JobConfig
 from iii.modules.cron.store import OneShot
@@ -29,6 +30,7 @@ class Job:
     @ivar turn: Held by the run that is under way, where one waits for the other.
     @ivar live: It has not been ended.
     @ivar promised: It is kept, because it runs once and has not run yet.
+    @ivar complaints: Of its failures, once there was one: those of one job do not hide those of others.
     """
 
     key: str
@@ -43,6 +45,7 @@ class Job:
     turn: DeferredLock = attrs.field(factory=DeferredLock)
     live: bool = True
     promised: bool = False
+    complaints: Complaints | None = None
 
 
 class JobTable:

@@ -59,7 +59,7 @@ class Runs:
     def __init__(self, engine: Engine, jobs: JobTable, store: ICronStore, history: History, ttl: float) -> None:
         """@param ttl: Seconds after which a lock is free that is not renewed."""
         self._engine, self._jobs, self._store, self._history, self._ttl = engine, jobs, store, history, ttl
-        self._complaints = Complaints(self.log, engine.clock)
+        self._lock_complaints = Complaints(self.log, engine.clock)
         self._under_way: set[Deferred[None]] = set()  # bounded: cron_runs_per_job, and every call has a deadline
 
     def __len__(self) -> int:
@@ -156,14 +156,21 @@ class Runs:
             run.duration_ms = round((self._engine.clock.seconds() - begun) * 1000)
         if outcome == "failed":
             self._engine.counters.cron_runs_failed += 1
-            self._complaints.warn(
+            self._complain(
+                job,
                 "cron job {job} ({schedule}) -> {function} failed: {reason}",
-                job=job.trigger_id, schedule=job.config.schedule, function=job.function_id, reason=reason or "",
+                schedule=job.config.schedule, function=job.function_id, reason=reason or "",
             )  # fmt: skip
         elif outcome == "skipped":
             self._engine.counters.cron_runs_skipped += 1
             self._history.skipped(job.key, run)
             self.log.debug("cron job {job} is not run: {reason}", job=shown(job.trigger_id), reason=run.reason)
+
+    def _complain(self, job: Job, format: str, **values: Any) -> None:
+        """Warn of a failure, at most once a second for each job."""
+        if job.complaints is None:
+            job.complaints = Complaints(self.log, self._engine.clock)
+        job.complaints.warn(format, job=job.trigger_id, **values)
 
     async def _scheduled(self, job: Job, run: Run, slot: int, mark: int, dealt_with: Callable[[bool], None]) -> None:
         token = new_id()
@@ -237,7 +244,7 @@ class Runs:
         try:
             await self._store.release(job.key, token)
         except StorageError as error:
-            self._complaints.warn(
+            self._lock_complaints.warn(
                 "the lock of cron job {job} may block it for {ttl} s, it cannot be released: {error}",
                 job=job.trigger_id, ttl=self._ttl, error=str(error),
             )  # fmt: skip
@@ -250,7 +257,7 @@ class Runs:
             error = "another run has it"
         except StorageError as failed:
             error = str(failed)
-        self._complaints.warn(
+        self._lock_complaints.warn(
             "the lock of cron job {job} is not renewed; another engine may run it besides: {error}",
             job=job.trigger_id, error=error,
         )  # fmt: skip
@@ -275,9 +282,10 @@ class Runs:
             try:
                 answer = await self._engine.call(condition, payload, namespace=job.namespace, traceparent=traceparent)
             except CallFailed as failed:
-                self._complaints.warn(
+                self._complain(
+                    job,
                     "cron job {job} is not run: its condition {condition} failed: {code}: {text}",
-                    job=job.trigger_id, condition=condition, code=failed.error.code, text=failed.error.message,
+                    condition=condition, code=failed.error.code, text=failed.error.message,
                 )  # fmt: skip
                 raise _NotRun(f"the condition failed: {failed.error.code}: {failed.error.message}") from failed
             if answer == FALSE:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
+from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 
 from iii.storage.errors import StorageError
 from tests.modules.cron.case import CronCase
@@ -158,6 +159,43 @@ class LockTests(CronCase):
         self.rows.put = put  # type: ignore[method-assign]
         self.wait(10)
         self.assertEqual(self.slots(), ["09:00:10"])
+
+    def warnings(self) -> list[str]:
+        """Return the list of what is warned of from now on."""
+        found: list[str] = []
+
+        def observe(event: Any) -> None:
+            if event["log_level"] is LogLevel.warn:
+                found.append(formatEvent(event))
+
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        return found
+
+    def test_each_failure_is_told(self) -> None:
+        """However many jobs fail in one second, the log says of each that it did."""
+        for name in "abc":
+            self.schedule("* * * * * *", id=name, function_id=f"absent-{name}")
+        warnings = self.warnings()
+        self.wait(1)
+        for name in "abc":
+            (found,) = (text for text in warnings if text.startswith(f"cron job {name} "))
+            self.assertIn(f"failed: function_not_found: Function absent-{name}", found)
+
+    def test_failing_store_is_told(self) -> None:
+        """That a job was not run is said also where its lock is a worry, too."""
+        self.schedule("* * * * * *")
+        warnings = self.warnings()
+        self.rows.put = lambda key, value: fail(StorageError("disk full"))  # type: ignore[method-assign]
+        self.wait(1)
+        self.assertIn("cron job job (* * * * * *) -> f failed: no lock: disk full", warnings)
+
+    def test_missed_is_told(self) -> None:
+        """Of missed runs the log has the first time, in a form that people read."""
+        self.schedule("0 0 * * * *")
+        warnings = self.warnings()
+        self.jump(2 * 3600 + 60)
+        self.assertIn("missed runs from 2026-02-10T10:00:00+00:00 on", warnings[0])
 
     def test_counters(self) -> None:
         """What runs, fails and is left out is counted."""
