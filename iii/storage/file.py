@@ -149,14 +149,14 @@ class StoreFile:
 
     def _prepare(self, unclean: bool) -> None:
         new = not self.path.exists() or self.path.stat().st_size == 0
-        if not new:
+        if new:
+            os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600))  # SQLite would let others read it
+        else:
             self._identify()
         connection = self.connect()
         try:
             if unclean and not new:
                 self._check(connection)
-            if new:
-                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             self._migrate(connection)
         finally:
             connection.close()
@@ -198,7 +198,8 @@ class StoreFile:
         if version:
             log.info("{path}: from format {old} to {new}", path=str(self.path), old=version, new=VERSION)
         steps = "".join(MIGRATIONS[version:])
-        connection.executescript(f"BEGIN IMMEDIATE; {steps} PRAGMA user_version = {VERSION}; COMMIT")
+        marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION};"
+        connection.executescript(f"BEGIN IMMEDIATE; {steps} {marks} COMMIT")
 
 
 def _reason(error: sqlite3.Error) -> str:
