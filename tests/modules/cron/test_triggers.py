@@ -146,11 +146,12 @@ class RefusalTests(CronCase):
         self.assertTrue(self.refusal(" ").startswith("Invalid cron expression ' ': it has 0 fields"))
 
     def test_stopping(self) -> None:
-        """While the engine stops, nothing is taken; a missing expression is told before that, a wrong one after."""
+        """While the engine stops, nothing is taken; what is wrong with a config is told before that."""
         self.engine.stopping = True
         text = "cron scheduler is shutting down; cannot register job 'job'"
         self.assertEqual(self.refusal("* * * * * *"), text)
         self.assertEqual(self.refusal(), "Cron expression is required")
+        self.assertIn("Invalid cron expression", self.refusal("nonsense"))
 
     def test_other_keys(self) -> None:
         """Each key of ours says what it can be; keys of nobody are ignored."""
