@@ -57,7 +57,7 @@ class JobRow(msgspec.Struct):
 
     @ivar id: Of its trigger.
     @ivar key: The same on all engines and after every restart.
-    @ivar next_runs: Empty when it will never run again.
+    @ivar next_runs: Empty when it will never run again, or waits for its function since its time came.
     @ivar last_run: The last one that is known here.
     @ivar active: Runs that are under way or wait.
     @ivar connected: Its trigger is there; a job with C{at} stays without.
