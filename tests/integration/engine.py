@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import treq
 import yaml
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.error import ConnectError
 from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import TestCase
+from twisted.web.client import Agent
 
 from tests.integration.process import ChildProcess, eventually
 
@@ -116,6 +119,13 @@ class EngineProcess:
         """Raise L{ProcessFailed}, with the engine's log, if it has ended by itself."""
         if self._process is not None:
             self._process.check()
+
+    async def figure(self, name: str) -> float:
+        """Return one of the figures in C{/metrics}."""
+        response = await treq.get(f"{self.api_url}/metrics", agent=Agent(self._reactor))
+        found = re.search(rf"^{re.escape(name)} (\S+)$", await response.text(), re.MULTILINE)
+        assert found is not None, name
+        return float(found[1])
 
     async def _accepts(self, port: int) -> bool:
         self.check()

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
-import treq
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import TestCase
-from twisted.web.client import Agent
 
 from tests.certificates import self_signed
 from tests.integration.engine import HOST, EngineProcess, free_ports
@@ -51,12 +48,6 @@ class EdgeTestCase(TestCase):
 
         await eventually(reactor, f"{number} messages have come", has, 30)
 
-    async def figure(self, name: str) -> float:
-        response = await treq.get(f"{self.engine.api_url}/metrics", agent=Agent(reactor))
-        found = re.search(rf"^{name} (\S+)$", await response.text(), re.MULTILINE)
-        assert found is not None, name
-        return float(found[1])
-
 
 class StreamEdgeTests(EdgeTestCase):
     async def setUp(self) -> None:
@@ -75,8 +66,8 @@ class StreamEdgeTests(EdgeTestCase):
         self.assertEqual([message["event"]["data"]["n"] for message in reader.messages[1:]], list(range(EVENTS)))
         stamps = [message["timestamp"] for message in reader.messages]
         self.assertEqual(stamps, sorted(set(stamps)))
-        self.assertEqual(await self.figure("iii_stream_clients_dropped_total"), 1)
-        self.assertEqual(await self.figure('iii_limit_hits_total{limit="stream_buffer_bytes"}'), 1)
+        self.assertEqual(await self.engine.figure("iii_stream_clients_dropped_total"), 1)
+        self.assertEqual(await self.engine.figure('iii_limit_hits_total{limit="stream_buffer_bytes"}'), 1)
         stalled.transport.resumeProducing()
         self.assertEqual(await stalled.ended, 1006)
 
@@ -90,7 +81,7 @@ class StreamEdgeTests(EdgeTestCase):
         self.assertEqual(client.kinds, ["sync", "sync"])
         self.assertEqual([len(message["event"]["data"]) for message in client.messages], [20, 20])
         self.assertEqual(client.messages[0]["event"]["ids"], [str(number) for number in range(20)])
-        self.assertEqual(await self.figure("iii_stream_clients_dropped_total"), 0)
+        self.assertEqual(await self.engine.figure("iii_stream_clients_dropped_total"), 0)
 
     async def test_exact(self) -> None:
         """Whoever joins while an item changes gets each change that its snapshot does not have, once and in order."""
