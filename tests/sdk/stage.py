@@ -75,7 +75,7 @@ class Stage:
     """An engine with a worker on every SDK that is there, named like its SDK."""
 
     def __init__(self, reactor: Any, directory: Path) -> None:
-        modules = [{"name": "iii-state"}, {"name": "iii-stream", "config": {"port": 0}}]
+        modules = [{"name": "iii-state"}, {"name": "iii-stream", "config": {"port": 0}}, {"name": "iii-pubsub"}]
         self.engine = EngineProcess(reactor, directory, modules)
         self.workers = {sdk: Worker(reactor, sdk, sdk.name, directory) for sdk in SDKS if not sdk.missing}
         self._reactor = reactor
