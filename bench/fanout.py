@@ -15,6 +15,7 @@ from collections.abc import Iterator
 
 import attrs
 
+from bench.broadcast import Broadcast
 from bench.calls import PATIENCE_SECONDS, connected_worker
 from bench.frames import ConnectionEnded, WebSocket, frame
 from bench.ledger import Ledger, Round
@@ -28,16 +29,11 @@ _EVENT = (
 _ids = re.compile(rb'"call":"([^"]{36})"').findall
 
 
-@attrs.define(eq=False)
+@attrs.frozen
 class Client:
-    """
-    A stream client.
-
-    @ivar seen: How many events it has got.
-    """
+    """A stream client."""
 
     socket: WebSocket
-    seen: int = 0
 
     def join(self, number: int) -> None:
         """Ask for the events, and wait for the snapshot."""
@@ -71,7 +67,7 @@ def stream_events(
     ):
         ledger = Ledger(watched, seconds, limit)
         try:
-            return _send(worker, listening, in_flight, ledger)
+            return _send(worker, listening, in_flight, Broadcast(ledger, clients))
         except (ConnectionEnded, OSError) as error:
             return ledger.close(str(error))
 
@@ -85,42 +81,29 @@ def _joined(port: int, number: int) -> Iterator[list[Client]]:
         yield clients
 
 
-def _send(worker: WebSocket, clients: list[Client], in_flight: int, ledger: Ledger) -> Round:
+def _send(worker: WebSocket, clients: list[Client], in_flight: int, broadcast: Broadcast) -> Round:
     poll = select.epoll()
-    by_number = {client.socket.fileno(): client for client in clients}
+    by_number = {client.socket.fileno(): position for position, client in enumerate(clients)}
     for number in (*by_number, worker.fileno()):
         poll.register(number, select.EPOLLIN)
-    sent: list[bytes] = []
-    complete, behind = 0, len(clients)  # how many events all have; how many clients do not have the next one
     room = in_flight
     while True:
-        if events := ledger.ask(room):
-            sent += events
+        if events := broadcast.ask(room):
             worker.send(b"".join(frame(_EVENT % (event, event)) for event in events))
-        if not ledger.waits:
-            return ledger.close()
+        if not broadcast.ledger.waits:
+            return broadcast.ledger.close()
         ready = poll.poll(PATIENCE_SECONDS)
         if not ready:
-            return ledger.close()
+            return broadcast.ledger.close()
         for number, _ in ready:
-            client = by_number.get(number)
-            if client is None:
+            position = by_number.get(number)
+            if position is None:
                 if any(b'"error"' in answer for answer in worker.receive(0)):
                     raise ConnectionEnded("an event was refused")
                 continue
-            before = client.seen
-            for message in client.socket.receive(0):
+            for message in clients[position].socket.receive(0):
                 found = _ids(message)
-                if found != sent[client.seen : client.seen + 1]:
-                    raise ConnectionEnded(f"a client got {message!r} as event {client.seen}")
-                client.seen += 1
-            if before <= complete < client.seen:
-                behind -= 1
-        room = 0
-        if not behind:
-            least = min(client.seen for client in clients)
-            for event in sent[complete:least]:
-                ledger.answer(event, right=True)
-            room += least - complete
-            complete = least
-            behind = sum(client.seen == complete for client in clients)
+                if len(found) != 1:
+                    raise ConnectionEnded(f"a client got {message!r}")
+                broadcast.got(position, found[0])
+        room = broadcast.completed()
