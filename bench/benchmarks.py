@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from pathlib import Path
 
-from bench.benchmarks_of_data import beside, cron, fanout, recovery, state
+from bench.benchmarks_of_data import beside, cron, fanout, publish, recovery, state
 from bench.calls import connected_worker, plain_echo, routed_calls
 from bench.channels import MESSAGE_BYTES, channel_messages
 from bench.compare import Benchmark, Plan, Side, alternate, bench_worker, compare, side_of, yardstick
@@ -176,10 +176,10 @@ BENCHMARKS: dict[str, Benchmark] = {
     each.__name__: each
     for each in (
         *(calls, latency, answers, http, routes, channels, downloads, events),
-        *(state, beside, fanout, cron, memory, startup, recovery),
+        *(state, beside, fanout, publish, cron, memory, startup, recovery),
     )
 }
-NEED_A_FRESH_ENGINE = ("state", "beside", "fanout", "cron", "memory", "startup", "recovery")
+NEED_A_FRESH_ENGINE = ("state", "beside", "fanout", "publish", "cron", "memory", "startup", "recovery")
 
 
 def _compare_with_echo(

@@ -8,11 +8,13 @@ from concurrent.futures import Executor
 from pathlib import Path
 
 from bench.calls import plain_echo, routed_calls
-from bench.compare import Plan, alternate, bench_worker, compare, side_of, yardstick
+from bench.compare import Plan, Side, alternate, bench_worker, compare, side_of, yardstick
 from bench.cron import idle_jobs
 from bench.engine import EngineSource, leave_values, started
 from bench.fanout import stream_events
+from bench.ledger import Round
 from bench.processes import running
+from bench.publish import published
 from bench.report import Aim, Figure, Row, Section
 from bench.state import BUSY, KEYS, fill, state_calls
 
@@ -21,6 +23,8 @@ IN_FLIGHT_OF_CALLS = 32
 CLIENTS = (1, 100, 1000)
 COMPARED_CLIENTS = 100
 EVENTS_IN_FLIGHT = 64
+SUBSCRIBERS = ((1, 1), (10, 1), (10, 10), (100, 10))  # and the connections that serve them
+COMPARED_SUBSCRIBERS = 10
 STORED_VALUES = 100_000
 CRON_JOBS = 10_000
 
@@ -74,14 +78,22 @@ def fanout(plan: Plan, load: Executor, engines: EngineSource) -> Section:
                 name, load, stream_events, engine.worker_port, engine.stream_port, clients, stalled, EVENTS_IN_FLIGHT,
                 (engine.pid,),
             )  # fmt: skip
-            found, echoed = alternate(section, plan, ours, others)
-            section.rows += [Row.of(name, found), Row.of(others.name, echoed)]
-            rates = [clients * our.per_second / other.per_second for our, other in zip(found, echoed, strict=True)]
             aim = Aim("≥", 3.0) if clients == COMPARED_CLIENTS and not stalled else None
-            section.figures += [
-                Figure.of(f"deliveries, {name} / {others.name}", rates, aim=aim),
-                Figure.of(f"CPU for each delivery, {name}", [our.cpu_us() / clients for our in found], " µs"),
-            ]
+            _compare_deliveries(section, clients, ours, others, alternate(section, plan, ours, others), aim)
+    return section
+
+
+def publish(plan: Plan, load: Executor, engines: EngineSource) -> Section:
+    """Messages on a topic, received and answered by 1, 10 and 100 subscribers."""
+    section = Section(f"Messages worker → engine → subscribers, {EVENTS_IN_FLIGHT} messages in flight, published void")
+    with engines() as engine, yardstick("echo") as (echo, echo_port):
+        others = side_of("Autobahn echo", load, plain_echo, echo_port, EVENTS_IN_FLIGHT, (echo.pid,))
+        for subscribers, connections in SUBSCRIBERS:
+            name = f"{subscribers} on {connections} worker{'s' if connections > 1 else ''}"
+            target = engine.worker_port, subscribers, connections, EVENTS_IN_FLIGHT, (engine.pid,)
+            ours = side_of(name, load, published, *target)
+            aim = Aim("≥", 2.0) if subscribers == COMPARED_SUBSCRIBERS else None
+            _compare_deliveries(section, subscribers, ours, others, alternate(section, plan, ours, others), aim)
     return section
 
 
@@ -109,3 +121,15 @@ def recovery(plan: Plan, load: Executor, engines: EngineSource) -> Section:
             seconds.append(engine.start_seconds)
     section.figures.append(Figure.of("listening", seconds, " s", Aim("≤", 2.0)))
     return section
+
+
+def _compare_deliveries(
+    section: Section, listeners: int, ours: Side, others: Side, found: tuple[list[Round], list[Round]], aim: Aim | None
+) -> None:
+    """Note how many deliveries of one message to each listener there were for each frame that was echoed."""
+    section.rows += [Row.of(ours.name, found[0]), Row.of(others.name, found[1])]
+    rates = [listeners * our.per_second / other.per_second for our, other in zip(*found, strict=True)]
+    section.figures += [
+        Figure.of(f"deliveries, {ours.name} / {others.name}", rates, aim=aim),
+        Figure.of(f"CPU for each delivery, {ours.name}", [our.cpu_us() / listeners for our in found[0]], " µs"),
+    ]
