@@ -33,8 +33,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     @ivar channel_buffer_bytes: Bytes buffered in one channel before its writer is not read from.
     @ivar ordered_backlog: Events of one source, such as one worker, that wait for a function to have dealt with the one
         before; above, events are dropped.
-    @ivar reaction_backlog_bytes: Bytes of the events of one trigger type, C{state} or C{stream}, that wait for
-        functions to have dealt with earlier ones, or for conditions; above, events are dropped.
+    @ivar reaction_backlog_bytes: Bytes of the events of one trigger type, C{state}, C{stream} or C{subscribe},
+        that wait for functions to have dealt with earlier ones, or for conditions; above, events are dropped.
     @ivar cron_one_shots: Cron jobs with C{at} that have not run yet; one more is refused.
     @ivar cron_runs_per_job: Runs of one cron job that are under way (C{overlap: allow}) or wait for the one before
         (C{overlap: queue}); above, runs are skipped.

@@ -38,12 +38,14 @@ class Message:
     What was published.
 
     @ivar traceparent: The publisher's, if it had one; likewise C{baggage}.
+    @ivar conditions: How many are asked about it and have not answered.
     """
 
     topic: str
     data: Raw
     traceparent: str | None = None
     baggage: str | None = None
+    conditions: int = 0
     _envelope: Raw | None = None
 
     def payload(self, subscription: Subscription) -> Raw:
@@ -62,7 +64,8 @@ class Deliveries:
 
     def __init__(self, engine: Engine) -> None:
         self._engine, self._counters = engine, engine.counters
-        self._most = engine.limits.pubsub_deliveries
+        self._most, self._most_bytes = engine.limits.pubsub_deliveries, engine.limits.reaction_backlog_bytes
+        self._waiting_bytes = 0  # of the messages that we keep until a condition has answered
         self._complaints = Complaints(self.log, engine.clock)
 
     def deliver(self, subscription: Subscription, message: Message) -> None:
@@ -76,10 +79,20 @@ class Deliveries:
                 function=trigger.function_id, topic=message.topic, count=self._most,
             )  # fmt: skip
             return
-        subscription.under_way += 1
         if subscription.condition is None:
+            subscription.under_way += 1
             self._call(subscription, message)
             return
+        if not self._kept(message):
+            self._counters.pubsub_dropped += 1
+            self._counters.hit("reaction_backlog_bytes")
+            self._complaints.warn(
+                "{function} misses messages on {topic}: too many wait for conditions, such as {condition} "
+                "(`engine.limits.reaction_backlog_bytes`)",
+                function=trigger.function_id, topic=message.topic, condition=subscription.condition,
+            )  # fmt: skip
+            return
+        subscription.under_way += 1
         self._engine.invoke(
             subscription.condition,
             message.payload(subscription),
@@ -89,9 +102,22 @@ class Deliveries:
             baggage=_baggage(message, subscription.condition),
         )
 
+    def _kept(self, message: Message) -> bool:
+        """Keep a message for one more condition, if there is room; its bytes count once."""
+        if not message.conditions:
+            size = len(message.data)
+            if self._waiting_bytes and self._waiting_bytes + size > self._most_bytes:
+                return False
+            self._waiting_bytes += size
+        message.conditions += 1
+        return True
+
     def _decided(
         self, subscription: Subscription, message: Message, call: Call, result: Raw, error: ErrorBody | None
     ) -> None:
+        message.conditions -= 1
+        if not message.conditions:
+            self._waiting_bytes -= len(message.data)
         if error is None and result != FALSE:
             self._call(subscription, message)
             return

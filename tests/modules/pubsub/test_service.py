@@ -200,6 +200,35 @@ class ConditionTests(PubSubCase):
         self.assertEqual(self.calls(), [("c", 1), ("b", 1)])
 
 
+class SlowConditionTests(PubSubCase):
+    limits = {"reaction_backlog_bytes": 250}
+
+    def test_bounded(self) -> None:
+        """What is kept for conditions is bounded, counted once for all; who has none gets the message."""
+        for id, function in (("1", "a"), ("2", "b")):
+            self.worker.register(f"c{function}")
+            self.subscribe(self.worker, id, function, topic="t", condition_function_id=f"c{function}")
+        self.subscribe(self.worker, "3", "d", topic="t")
+        data = "x" * 98
+        for _ in range(3):
+            self.publish(data=data)
+        self.assertEqual([name for name, _ in self.calls()], ["ca", "cb", "d"] * 2 + ["d"])
+        self.assertEqual(self.engine.counters.pubsub_dropped, 2)
+        self.assertEqual(self.engine.counters.limit_hits, {"reaction_backlog_bytes": 2})
+        for call in self.last[:2]:
+            self.worker.answer(call, result=True)
+        self.assertEqual(self.calls(), [("a", data), ("b", data)])
+        self.publish(data=data)
+        self.assertEqual([name for name, _ in self.calls()], ["ca", "cb", "d"])
+
+    def test_one_large(self) -> None:
+        """One message that is larger than the limit gets through where nothing waits."""
+        self.worker.register("c")
+        self.subscribe(self.worker, "1", "a", topic="t", condition_function_id="c")
+        self.publish(data="x" * 1000)
+        self.assertEqual([name for name, _ in self.calls()], ["c"])
+
+
 class SlowTests(PubSubCase):
     limits = {"pubsub_deliveries": 3}
 
