@@ -204,6 +204,7 @@ class Outbox:
         self._closed = True
         self._chunks, self.size = [], 0
         self._watcher = self._sent = None
+        forget_unsent(self._transport)
 
     # Called by the transport.
 
@@ -247,3 +248,15 @@ def send_now(transport: Any, data: bytes) -> int:
         return transport.socket.send(data)
     except OSError:  # full, or gone: transport.write finds out which
         return 0
+
+
+def forget_unsent(transport: Any) -> None:
+    """
+    Free what a connection that is gone did not send.
+
+    A closed connection is part of a reference cycle, and an engine that has little to do may not collect those for
+    hours; each of them would keep its buffer, which holds whole snapshots, until then.
+    """
+    if type(transport) is tcp.Server:
+        transport.dataBuffer, transport.offset = b"", 0
+        transport._tempDataBuffer, transport._tempDataLen = [], 0

@@ -303,6 +303,30 @@ class SendNowTests(TestCase):
         await client.get(len(data))
         self.assertEqual(client.received, data)
 
+    async def leave_unsent(self) -> tuple[Peer, Outbox, Peer]:
+        """A connection with much in the transport's buffer: the end that sends, its outbox, and the other end."""
+        server, client = await self.pair(tls=False)
+        client.transport.pauseProducing()
+        outbox = Outbox(server.transport, Flusher(reactor), 10**8, 10**8)
+        outbox.push(bytes(20_000_000))
+        server.transport.doWrite()
+        self.assertTrue(server.transport.dataBuffer)
+        return server, outbox, client
+
+    async def test_gone(self) -> None:
+        """What a connection did not send is freed when it is gone, although the connection itself is in a cycle."""
+        server, _, client = await self.leave_unsent()
+        client.transport.abortConnection()
+        await server.down
+        self.assertEqual(len(server.transport.dataBuffer) + server.transport._tempDataLen, 0)
+
+    async def test_cut_off(self) -> None:
+        """Likewise when it is this end that ends it."""
+        server, outbox, _ = await self.leave_unsent()
+        outbox.abort()
+        await server.down
+        self.assertEqual(len(server.transport.dataBuffer) + server.transport._tempDataLen, 0)
+
     async def test_closing(self) -> None:
         """On a connection that is being closed, or is gone, nothing is sent and nothing raised."""
         server, _ = await self.pair(tls=False)
