@@ -149,6 +149,13 @@ class StoreFile:
 
     def _prepare(self, unclean: bool) -> None:
         new = not self.path.exists() or self.path.stat().st_size == 0
+        log_file = self.path.with_name(f"{FILE}-wal")
+        if new and log_file.exists() and log_file.stat().st_size:
+            # SQLite would throw it away.
+            raise self._refusal(
+                f"missing or empty, while {log_file.name} has changes that belong to it; put it back, or restore a "
+                f"backup and remove {log_file.name}, or move both away to start empty"
+            )
         if new:
             os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600))  # SQLite would let others read it
         else:

@@ -169,6 +169,22 @@ class OpenTests(SynchronousTestCase):
         self.addCleanup(connection.close)
         self.assertEqual(connection.execute("SELECT count(*) FROM state").fetchone(), (200,))
 
+    def test_only_the_log_is_left(self) -> None:
+        """Of a file that is gone SQLite would throw the log away, in which the latest changes are."""
+        store = self.open()
+        connection = store.connect()
+        self.addCleanup(connection.close)
+        connection.execute("INSERT INTO state (scope, key, value) VALUES ('s', 'k', x'31')")
+        store.close(clean=False)
+        log_file = self.path.with_name(f"{FILE}-wal")
+        before = log_file.read_bytes()
+        self.path.unlink()
+        self.assertIn("missing or empty", self.refusal())
+        self.path.touch()
+        self.assertIn("missing or empty", self.refusal())
+        self.assertEqual(log_file.read_bytes(), before)
+        self.assertTrue(before)
+
     def test_not_checked(self) -> None:
         """After a clean stop, or when nothing was written, nothing is checked."""
         store = StoreFile(self.directory)
