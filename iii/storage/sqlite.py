@@ -237,7 +237,8 @@ class Store(Service):
         Read between two commits: all writes that are answered before this is are in what it reads, and none that is
         answered later.
 
-        @param read: Called in the writing thread; L{StorageError} and C{sqlite3.Error} go to the caller.
+        @param read: Called in the writing thread; L{StorageError} and C{sqlite3.Error} go to the caller.  Of equal ones
+            that wait for the same moment only one is called, and all get what it returns.
         """
         waiting: Deferred[T] = Deferred()
         if not self.running:
@@ -423,7 +424,11 @@ class Store(Service):
                 self._abandon()
 
     def _read(self, outcome: Outcome) -> None:
+        known: dict[Reader[Any], object] = {}
         for read, _ in outcome.batch.readers:
+            if read in known:
+                outcome.read.append(known[read])
+                continue
             found: object
             try:
                 found = read(self._connection())
@@ -433,6 +438,7 @@ class Store(Service):
                 found = Failure(self._error(error))
             except Exception:  # a defect; it belongs to whoever reads
                 found = Failure()
+            known[read] = found
             outcome.read.append(found)
 
     def _connection(self) -> sqlite3.Connection:

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from typing import cast
 
+import attrs
 import msgspec
 from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
@@ -92,14 +93,8 @@ class SqliteValues:
         return self._store.write((self._table, place, (updated.new,))).addCallback(lambda _: updated)
 
     def items(self, collection: Collection) -> Deferred[list[tuple[str, bytes]]]:
-        def read(connection: sqlite3.Connection) -> list[tuple[str, bytes]]:
-            size = connection.execute(self._sum, collection).fetchone()[0] or 0
-            if size > self._list_bytes:
-                raise TooMuchToList(self._list_bytes)
-            rows = _rows(connection.execute(self._select_items, collection).fetchone()[0])
-            return [(key, value.encode()) for key, value in rows]
-
-        return self._store.snapshot(read)
+        read = _ReadItems(self._sum, self._select_items, collection, self._list_bytes)
+        return self._store.snapshot(read).addCallback(list)
 
     def collections(self, prefix: Collection = ()) -> Deferred[list[Collection]]:
         statement = _select_collections(self._table, len(prefix))
@@ -121,6 +116,23 @@ class SqliteValues:
         value = cast(bytes, found[0][0]) if found else None
         self._cache.put(place, value)
         return value
+
+
+@attrs.frozen
+class _ReadItems:
+    """Reads a collection.  Equal ones read the same: many clients that come at once cost the writer one reading."""
+
+    sum: str
+    select: str
+    collection: Collection
+    limit: int
+
+    def __call__(self, connection: sqlite3.Connection) -> list[tuple[str, bytes]]:
+        size = connection.execute(self.sum, self.collection).fetchone()[0] or 0
+        if size > self.limit:
+            raise TooMuchToList(self.limit)
+        rows = _rows(connection.execute(self.select, self.collection).fetchone()[0])
+        return [(key, value.encode()) for key, value in rows]
 
 
 def _value(pending: Pending) -> bytes | None:

@@ -196,6 +196,21 @@ class WriteTests(StoreCase):
         self.assertEqual(told, ["first", "second", "read"])
         self.assertIsNone(store.pending(STATE, ("s", "second")))
 
+    async def test_equal_snapshots(self) -> None:
+        """What many want to read at one moment is read once; what is wanted after a write is read after it."""
+        store, read = self.open(), []
+
+        def count(connection: sqlite3.Connection) -> int:
+            found: int = connection.execute("SELECT count(*) FROM state").fetchone()[0]
+            read.append(found)
+            return found
+
+        readings = [store.snapshot(count) for _ in range(100)]
+        self.assertEqual(set(await gatherResults(readings)), {0})
+        self.assertEqual(read, [0])
+        await self.put(store, "k")
+        self.assertEqual(await store.snapshot(count), 1)
+
     async def test_snapshot_fails(self) -> None:
         """An error of a reader goes to whoever reads, and to nobody else."""
         store = self.open()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from twisted.internet.defer import gatherResults
 from twisted.trial.unittest import TestCase
 
+from iii.storage import sqlite_values
 from iii.storage.memory import MemoryValues
 from iii.storage.schema import STATE
 from iii.storage.sqlite_values import SqliteValues
@@ -20,3 +22,15 @@ class SqliteValuesTests(ValuesContract, StoreCase):
     def setUp(self) -> None:
         super().setUp()
         self.values = SqliteValues(self.open(backlog_bytes=2**26), STATE, LIST_BYTES, CACHE_BYTES)
+
+    async def test_many_list(self) -> None:
+        """Listings of one collection at one moment are read once, but each gets a list of its own."""
+        read = []
+        self.patch(sqlite_values, "_rows", lambda text: read.append(text) or [("k", "1")])
+        first, second, other = await gatherResults(
+            [self.values.items(("a",)), self.values.items(("a",)), self.values.items(("b",))]
+        )
+        self.assertEqual(first, [("k", b"1")])
+        first.clear()
+        self.assertEqual((second, other), ([("k", b"1")], [("k", b"1")]))
+        self.assertEqual(len(read), 2)
