@@ -1,8 +1,8 @@
-"""Warnings about one peer that do not fill the log, whatever the peer does."""
+"""Warnings about one peer, or one disk, that do not fill the log, whatever it does."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -32,6 +32,15 @@ class Complaints:
         @param marks: Members of the event beside its values.
         @param values: What stands in its braces; texts are made harmless here.
         """
+        self._say(self._log.warn, format, marks, values)
+
+    def error(self, format: str, **values: Any) -> None:
+        """Likewise about what is wrong with the engine's surroundings, such as a disk that fails."""
+        self._say(self._log.error, format, NOTHING, values)
+
+    def _say(
+        self, log: Callable[..., None], format: str, marks: Mapping[str, object], values: Mapping[str, Any]
+    ) -> None:
         now = self._clock.seconds()
         if now < self._next:
             self._left_out += 1
@@ -40,5 +49,5 @@ class Complaints:
         if self._left_out:
             format += " (and {left_out} more warnings before it)"
         harmless = {name: shown(value) if isinstance(value, str) else value for name, value in values.items()}
-        self._log.warn(format, left_out=self._left_out, **harmless, **marks)
+        log(format, left_out=self._left_out, **harmless, **marks)
         self._left_out = 0

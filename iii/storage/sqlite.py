@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from threading import Condition, Lock, Thread
 from typing import Any, NamedTuple, TypeVar
@@ -25,6 +26,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from iii.core.complaints import Complaints
 from iii.storage.cache import Cache
 from iii.storage.errors import CannotOpenStore, StorageError, StoreBusy, StoreFull
 from iii.storage.file import StoreFile
@@ -150,6 +152,7 @@ class Store(Service):
         @param backlog_bytes: Of what waits to be committed.
         """
         self._file, self._clock, self._from_thread = file, clock, from_thread
+        self._complaints = Complaints(self.log, clock)
         self._max_bytes, self._backlog_bytes = max_bytes, backlog_bytes
         self._overlay: dict[Table, dict[Key, Pending]] = {}
         self._caches: dict[Table, Cache] = {}
@@ -313,7 +316,6 @@ class Store(Service):
             self._bytes_used = outcome.bytes_used
         ended = [outcome.batch]
         if outcome.error is not None:
-            self.log.error("{path}: {error}", path=str(self._file.path), error=str(outcome.error))
             with self._lock:
                 if self._failed:
                     following, self._next = self._next, Batch()
@@ -408,7 +410,9 @@ class Store(Service):
             if several:
                 connection.execute("COMMIT")
         except Exception as error:  # a defect, too: without this thread nobody would ever be answered
-            if not isinstance(error, sqlite3.Error | OSError | StorageError):
+            if isinstance(error, sqlite3.Error | OSError | StorageError):
+                self._tell("a commit has failed", error)
+            else:
                 self._from_thread(self.log.failure, "a commit has failed", Failure())
             outcome.error = StorageError(f"{self._file.path}: {error}")
             with self._lock:
@@ -460,8 +464,11 @@ class Store(Service):
                 self._tell("closing a connection", error)
 
     def _tell(self, what: str, error: Exception) -> None:
+        """Log what goes wrong: while the disk is full, each commit does."""
         path = str(self._file.path)
-        self._from_thread(self.log.error, "{path}: {what}: {error}", path=path, what=what, error=str(error))
+        self._from_thread(
+            partial(self._complaints.error, "{path}: {what}: {error}", path=path, what=what, error=str(error))
+        )
 
     def _checkpoint(self) -> None:
         """Copy the log into the file, as far as nobody reads from it, so that it begins anew."""

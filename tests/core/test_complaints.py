@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.task import Clock
-from twisted.logger import Logger, formatEvent
+from twisted.logger import Logger, LogLevel, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from iii.core.complaints import Complaints
@@ -34,6 +34,13 @@ class ComplaintsTests(SynchronousTestCase):
         self.clock.advance(1)
         self.complaints.warn("odd again")
         self.assertEqual(self.texts(), ["x is odd", "odd (and 3 more warnings before it)", "odd again"])
+
+    def test_error(self) -> None:
+        """An error is logged as one, and counts like a warning."""
+        self.complaints.error("{path}: full", path="store.db")
+        self.complaints.warn("odd")
+        self.assertEqual(self.texts(), ["store.db: full"])
+        self.assertEqual(self.events[0]["log_level"], LogLevel.error)
 
     def test_harmless(self) -> None:
         """What terminals could obey does not reach the log, nor does very much."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
+from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 
 from iii.storage.errors import StorageError, StoreBusy, StoreFull
 from iii.storage.schema import STATE, STREAM
@@ -125,6 +126,17 @@ class WriteTests(StoreCase):
         await failure_of(resting, StorageError)
         self.assertEqual(self.stored(), [])
         self.assertEqual(store._overlay.get(STATE, {}), {})
+
+    async def test_failures_do_not_fill_the_log(self) -> None:
+        """However many commits fail, few of them are logged."""
+        store, logged = self.open(), []
+        globalLogPublisher.addObserver(logged.append)
+        self.addCleanup(globalLogPublisher.removeObserver, logged.append)
+        for _ in range(20):
+            await failure_of(store.write((STATE, ("s", "wrong"), WRONG)), StorageError)
+        texts = [formatEvent(event) for event in logged if event["log_level"] == LogLevel.error]
+        self.assertIn("a commit has failed: NOT NULL constraint failed", texts[0])
+        self.assertLess(len(texts), 10)
 
     async def test_defect_in_the_thread(self) -> None:
         """What fails in the writing thread unexpectedly fails its batch and is logged; the thread goes on."""
