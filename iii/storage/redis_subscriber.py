@@ -120,7 +120,8 @@ class RedisSubscriber:
         Listen to a channel.  May be called before C{start}.
 
         @return: Fires when Redis has confirmed: what is published from then on is received.  While there is no
-            connection it waits.  L{StorageError}: Redis does not allow it, or the engine stops; nothing is received.
+            connection it waits; to cancel it does not unsubscribe.  L{StorageError}: Redis does not allow it, or the
+            engine stops; nothing is received.
         """
         return self._subscribe(_Topic(channel, False), listener)
 
@@ -143,11 +144,17 @@ class RedisSubscriber:
         listeners.append(listener)
         if topic in self._confirmed:
             return succeed(None)
-        waiting: Deferred[None] = Deferred()
+        waiting: Deferred[None] = Deferred(partial(self._give_up, topic))
         self._waiting.setdefault(topic, []).append(waiting)
         if len(listeners) == 1 and self._protocol is not None:
             self._ask(self._protocol, topic)
         return waiting
+
+    def _give_up(self, topic: _Topic, waiting: Deferred[None]) -> None:
+        """Somebody waits no longer; without a connection many may come and go."""
+        others = [other for other in self._waiting.pop(topic, ()) if other is not waiting]
+        if others:
+            self._waiting[topic] = others
 
     def _unsubscribe(self, topic: _Topic, listener: Listener) -> None:
         listeners = self._listeners[topic]
@@ -197,6 +204,8 @@ class RedisSubscriber:
 
     def _answer(self, topic: _Topic, error: StorageError | None) -> None:
         for waiting in self._waiting.pop(topic, ()):
+            if waiting.called:
+                continue  # cancelled by one of those before it
             if error is None:
                 waiting.callback(None)
             else:
