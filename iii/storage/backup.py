@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from iii.storage.errors import StorageError
+from iii.storage.file import sync
 from iii.storage.schema import APPLICATION_ID
 
 PAGES = 2000
@@ -33,6 +34,7 @@ def back_up(source: Path, target: Path, progress: Callable[[int, int], object]) 
         _copy(source, unfinished, progress)
         size = unfinished.stat().st_size
         os.link(unfinished, target)  # unlike rename, it never replaces a file
+        sync(target.parent)
     except OSError as error:
         raise StorageError(f"{error.filename}: {error.strerror}") from error
     except sqlite3.Error as error:
@@ -57,8 +59,4 @@ def _copy(source: Path, target: Path, progress: Callable[[int, int], object]) ->
     finally:
         copy.close()
         origin.close()
-    file = os.open(target, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
+    sync(target)

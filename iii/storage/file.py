@@ -167,11 +167,7 @@ class StoreFile:
             self._migrate(connection)
         finally:
             connection.close()
-        directory = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)  # the files' names are on disk
-        finally:
-            os.close(directory)
+        sync(self.directory)
 
     def _identify(self) -> None:
         """Refuse what is no store of this version or an older one, before anything is written to it."""
@@ -207,6 +203,15 @@ class StoreFile:
         steps = "".join(MIGRATIONS[version:])
         marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION};"
         connection.executescript(f"BEGIN IMMEDIATE; {steps} {marks} COMMIT")
+
+
+def sync(path: Path) -> None:
+    """Put a file's contents, or the names in a directory, on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _reason(error: sqlite3.Error) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 
@@ -50,6 +51,21 @@ class BackupTests(StoreCase):
         await self.open().write((STATE, ("s", "k"), (b"1",)))
         self.copy()
         self.assertEqual(self.target.stat().st_mode & 0o777, 0o600)
+
+    def test_on_disk(self) -> None:
+        """When a copy is told of, it is on disk, and so is its name."""
+        self.open()
+        synced: list[tuple[str, bool]] = []
+        fsync = os.fsync
+
+        def synced_now(descriptor: int) -> None:
+            synced.append((os.readlink(f"/proc/self/fd/{descriptor}"), self.target.exists()))
+            fsync(descriptor)
+
+        self.patch(os, "fsync", synced_now)
+        self.copy()
+        self.assertIn((f"{self.target}.unfinished", False), synced)
+        self.assertEqual(synced[-1], (str(self.target.parent), True))
 
     def assert_refused(self, text: str) -> None:
         with self.assertRaises(StorageError) as refused:
