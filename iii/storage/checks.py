@@ -12,6 +12,9 @@ from iii.core.errors import EngineError
 from iii.storage.updates import DEEPEST
 from iii.wire.messages import nested_deeper
 
+ENVELOPE = 64 * 2**10
+"""Bytes of a message beside the values in it, at most."""
+
 
 @attrs.define(str=False)
 class ValueTooLarge(EngineError):
@@ -38,9 +41,18 @@ def check_depth(value: bytes) -> None:
         raise ValueTooDeep(DEEPEST)
 
 
-def check_size(value: bytes, max_bytes: int | None) -> None:
-    """L{ValueTooLarge} for a value that has more bytes, without spaces; C{None} allows any."""
-    if max_bytes is not None and len(value) > max_bytes:
+def largest_value(max_value_bytes: int | None, message_bytes: int) -> int:
+    """
+    Return how large a value may be: what the settings say, and so that an answer can hold it twice, as the old value
+    and the new one.  Else a change would be made and its answer would be an error.
+    """
+    room = (message_bytes - ENVELOPE) // 2
+    return room if max_value_bytes is None else min(room, max_value_bytes)
+
+
+def check_size(value: bytes, max_bytes: int) -> None:
+    """L{ValueTooLarge} for a value that has more bytes, without spaces."""
+    if len(value) > max_bytes:
         size = len(msgspec.json.format(value, indent=-1))
         if size > max_bytes:
             raise ValueTooLarge(size, max_bytes)

@@ -39,9 +39,9 @@ class StoreBusy(StorageError):
 
 @attrs.define(str=False)
 class TooMuchToList(StorageError):
-    """The values of a collection together are more than one message may have."""
+    """The keys and values of a collection together are more than one message may have."""
 
-    text: ClassVar[str] = "the values have more than {limit} bytes together; list fewer at a time"
+    text: ClassVar[str] = "the keys and values have more than {limit} bytes together; list fewer at a time"
     cause: str = attrs.field(default="", init=False)
     limit: int
 

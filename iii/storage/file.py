@@ -45,6 +45,7 @@ class StoreFile:
         self.path = directory / FILE
         self._lock: int | None = None
         self._noted = ""
+        self._inode: tuple[int, int] | None = None  # of the file that was opened
 
     def open(self) -> None:
         """
@@ -68,6 +69,8 @@ class StoreFile:
         try:
             self._prepare(unclean)
             self._note(f"{os.getpid()} open")
+            found = self.path.stat()
+            self._inode = found.st_dev, found.st_ino
         except sqlite3.Error as error:
             self._release()
             raise self._refusal(_reason(error)) from error
@@ -79,7 +82,12 @@ class StoreFile:
             raise
 
     def written(self) -> None:
-        """Something is about to be written: from now on only an orderly stop is a clean one."""
+        """
+        Something is about to be written: from now on only an orderly stop is a clean one.
+
+        @raise CannotOpenStore: The file is not there any more, so that what is written would be lost.
+        """
+        self._check_there()
         note = f"{os.getpid()} {WRITING}"
         if self._noted != note:
             self._note(note)
@@ -97,12 +105,23 @@ class StoreFile:
         finally:
             self._release()
 
+    def _check_there(self) -> None:
+        """L{CannotOpenStore} when the file is removed or replaced: SQLite would go on with what is nowhere."""
+        try:
+            found = self.path.stat()
+        except FileNotFoundError as error:
+            raise self._refusal("somebody has removed the file; stop the engine, and restore a backup") from error
+        if self._inode is not None and (found.st_dev, found.st_ino) != self._inode:
+            raise self._refusal("somebody has replaced the file; stop the engine")
+
     def connect(self, *, read_only: bool = False) -> sqlite3.Connection:
         """
         Return a connection that commits each statement by itself, to be used by one thread at a time.
 
         @raise CannotOpenStore: SQLite does not do what an acknowledgement needs.
         """
+        if self._inode is not None:
+            self._check_there()
         connection = sqlite3.connect(
             self.path,
             timeout=BUSY_TIMEOUT,

@@ -65,7 +65,7 @@ class MemoryValues:
 
     def items(self, collection: Collection) -> Deferred[list[tuple[str, bytes]]]:
         values = self._values.get(collection, {})
-        if sum(map(len, values.values())) > self._list_bytes:
+        if sum(len(key) + len(value) for key, value in values.items()) > self._list_bytes:
             return fail(TooMuchToList(self._list_bytes))
         return succeed(list(values.items()))
 

@@ -64,7 +64,7 @@ else
   all = redis.call('HGETALL', KEYS[1])
 end
 local size = 0
-for at = 2, #all, 2 do size = size + #all[at] end
+for at = 1, #all do size = size + #all[at] end
 if size > tonumber(ARGV[1]) then return 0 end
 return all"""
 )

@@ -400,7 +400,7 @@ class Store(Service):
         if not statements:
             return
         try:
-            self._file.written()
+            self._written_from_now()
             connection = self._connection()
             several = len(statements) > 1
             if several:
@@ -426,6 +426,13 @@ class Store(Service):
             except sqlite3.Error as error:  # what is committed is; the next commit measures again
                 self._tell("measuring", error)
                 self._abandon()
+
+    def _written_from_now(self) -> None:
+        """Note that something is written.  L{StorageError}: the file is not there any more."""
+        try:
+            self._file.written()
+        except CannotOpenStore as error:
+            raise StorageError(error.reason) from error
 
     def _read(self, outcome: Outcome) -> None:
         known: dict[Reader[Any], object] = {}

@@ -36,7 +36,7 @@ class SqliteValues:
         *parts, key = table.key
         within = " AND ".join(f"{part} = ?" for part in parts)
         self._select = f"SELECT value FROM {table.name} WHERE {within} AND {key} = ?"
-        self._sum = f"SELECT sum(length(value)) FROM {table.name} WHERE {within}"
+        self._sum = f"SELECT sum(length(value) + length(CAST({key} AS BLOB))) FROM {table.name} WHERE {within}"
         # All rows in one step: each step would have to get the GIL again.
         self._select_items = (
             f"SELECT json_group_array(json_array({key}, CAST(value AS TEXT))) FROM "

@@ -31,6 +31,8 @@ DEEPEST = 120
 SINKS = frozenset({"__proto__", "constructor", "prototype"})
 LEAST, MOST = -(2**63), 2**64 - 1
 """The range of integers (spec/state.md, 3.1)."""
+MAX_OPERATIONS = 10_000
+"""Of one update: they are applied in one go, and nothing else happens meanwhile."""
 DOC_URL = "https://iii.dev/docs/workers/iii-state#error-codes"
 
 NULL = Raw(b"null")

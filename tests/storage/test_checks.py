@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from iii.storage.checks import ValueTooDeep, ValueTooLarge, check_depth, check_size, page
+from iii.storage.checks import ValueTooDeep, ValueTooLarge, check_depth, check_size, largest_value, page
 from iii.storage.updates import DEEPEST
 
 
@@ -16,9 +16,15 @@ class CheckTests(SynchronousTestCase):
         with self.assertRaises(ValueTooDeep):
             check_depth(b"[" * (DEEPEST + 1) + b"]" * (DEEPEST + 1))
 
+    def test_largest(self) -> None:
+        """An answer can hold a value twice, whatever the settings allow."""
+        self.assertEqual(largest_value(None, 2**20), (2**20 - 2**16) // 2)
+        self.assertEqual(largest_value(2**30, 2**20), (2**20 - 2**16) // 2)
+        self.assertEqual(largest_value(100, 2**20), 100)
+
     def test_size(self) -> None:
         """Spaces between the parts of a value do not count, those in texts do."""
-        check_size(b"[1,2]" * 1000, None)
+        check_size(b"[1,2]", 5)
         check_size(b"[ 1 , 2 ]", 5)
         with self.assertRaises(ValueTooLarge) as caught:
             check_size(b'" 1 2 " ', 6)

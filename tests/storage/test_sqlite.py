@@ -163,6 +163,7 @@ class WriteTests(StoreCase):
         """When SQLite offers no durable log for a while, whoever asks gets an error, and the thread goes on."""
         store = self.open()
         await failure_of(store.write((STATE, ("s", "wrong"), WRONG)), StorageError)  # the next one must connect
+        self.patch(store._file, "_check_there", lambda: None)
         path, store._file.path = store._file.path, Path(":memory:")
         self.assertIn("durable", await failure_of(store.snapshot(lambda _: None), StorageError))
         self.assertIn("durable", await failure_of(self.put(store, "a"), StorageError))
@@ -288,3 +289,29 @@ class WriteTests(StoreCase):
             await gatherResults([self.put(store, f"k{number}", b"1" * 20_000) for number in range(100)])
         self.assertLess((self.directory / "store.db-wal").stat().st_size, 15_000_000)
         self.assertEqual(len(self.stored()), 100)
+
+
+class LostFileTests(StoreCase):
+    async def lose(self, store: Store, text: str) -> None:
+        """Every write fails with a text, what was committed can be read, and nothing takes the file's place."""
+        for _ in range(2):
+            self.assertIn(text, await failure_of(store.write((STATE, ("s", "late"), (b"1",))), StorageError))
+        self.assertIn(text, await failure_of(store.snapshot(lambda connection: None), StorageError))
+        self.assertEqual(store.read("SELECT key FROM state", ()), [("k",)])
+
+    async def test_removed(self) -> None:
+        """When somebody removes the file, nothing is acknowledged any more, and no empty one takes its place."""
+        store = self.open()
+        await store.write((STATE, ("s", "k"), (b"1",)))
+        (self.directory / "store.db").unlink()
+        await self.lose(store, "somebody has removed the file")
+        self.assertFalse((self.directory / "store.db").exists())
+
+    async def test_replaced(self) -> None:
+        """Likewise when somebody puts another one there."""
+        store = self.open()
+        await store.write((STATE, ("s", "k"), (b"1",)))
+        other = self.directory / "other"
+        other.write_bytes((self.directory / "store.db").read_bytes())
+        other.rename(self.directory / "store.db")
+        await self.lose(store, "somebody has replaced the file")

@@ -140,9 +140,9 @@ class ValuesContract:
         self.assertEqual(await self.values.items(("none",)), [])
 
     async def test_large_listing(self: Any) -> None:
-        """A listing of values that have too many bytes together is refused; one that has just enough is not."""
+        """A listing of too many bytes of keys and values is refused; one that has just enough is not."""
         for number in range(10):
-            await self.values.put(("s",), str(number), b'"%s"' % (b"x" * (LIST_BYTES // 10 - 2)))
+            await self.values.put(("s",), str(number), b'"%s"' % (b"x" * (LIST_BYTES // 10 - 3)))
         self.assertEqual(len(await self.values.items(("s",))), 10)
         await self.values.put(("s",), "x", b"1")
         try:

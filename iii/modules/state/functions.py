@@ -23,7 +23,7 @@ from iii.modules.state import errors
 from iii.modules.state.triggers import StateTriggers
 from iii.storage.checks import check_depth, check_size, page
 from iii.storage.errors import StorageError
-from iii.storage.updates import Operation, OperationError, Updated
+from iii.storage.updates import MAX_OPERATIONS, Operation, OperationError, Updated
 from iii.wire.messages import NULL
 
 
@@ -48,7 +48,7 @@ class Change(msgspec.Struct):
 
     scope: str
     key: str
-    ops: Annotated[list[Operation], Meta(description="applied in this order, in one step")]
+    ops: Annotated[list[Operation], Meta(max_length=MAX_OPERATIONS, description="applied in this order, in one step")]
 
 
 class Listing(msgspec.Struct):
@@ -94,7 +94,7 @@ class Groups(msgspec.Struct):
 class StateFunctions:
     """What workers can do to the state."""
 
-    def __init__(self, values: IValues, triggers: StateTriggers, max_value_bytes: int | None) -> None:
+    def __init__(self, values: IValues, triggers: StateTriggers, max_value_bytes: int) -> None:
         """@param triggers: Told of every change, before it is answered."""
         self._values, self._triggers, self._max_bytes = values, triggers, max_value_bytes
 

@@ -14,6 +14,7 @@ from iii.core.functions import FunctionDeclaration
 from iii.interfaces import IModule, ITriggerProvider, IValues
 from iii.modules.state.functions import StateFunctions
 from iii.modules.state.triggers import StateTriggers
+from iii.storage.checks import largest_value
 
 
 @implementer(IModule)
@@ -28,7 +29,8 @@ class StateModule(Service):
         """@param values: Where they are kept, as the settings say."""
         self._settings = settings
         triggers = StateTriggers(engine, enabled=settings.triggers_enabled)
-        functions = StateFunctions(values, triggers, settings.max_value_bytes)
+        max_bytes = largest_value(settings.max_value_bytes, engine.limits.message_bytes)
+        functions = StateFunctions(values, triggers, max_bytes)
         self.functions: Sequence[FunctionDeclaration] = functions.declare()
         self.trigger_types: Mapping[str, ITriggerProvider] = {"state": triggers}
 

@@ -62,7 +62,7 @@ class Functions:
         stamps: Stamps,
         overrides: Overrides,
         triggers: StreamTriggers,
-        max_value_bytes: int | None,
+        max_value_bytes: int,
     ) -> None:
         """
         @param stamps: The backend's.

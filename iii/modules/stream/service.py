@@ -21,6 +21,7 @@ from iii.modules.stream.functions import Functions
 from iii.modules.stream.listener import StreamListener
 from iii.modules.stream.overrides import Overrides
 from iii.modules.stream.triggers import StreamTriggers
+from iii.storage.checks import largest_value
 from iii.wire.listen import IReactor
 
 
@@ -59,7 +60,8 @@ class StreamModule(Service):
         self._settings, self._backend = settings, backend
         triggers, attendants = StreamTriggers(engine), Attendants(engine, fail_open=settings.auth_fail_open)
         overrides = Overrides(engine)
-        functions = Functions(engine, backend, stamps, overrides, triggers, settings.max_value_bytes)
+        max_bytes = largest_value(settings.max_value_bytes, engine.limits.message_bytes)
+        functions = Functions(engine, backend, stamps, overrides, triggers, max_bytes)
         self.functions: Sequence[FunctionDeclaration] = functions.declarations()
         self.trigger_types: Mapping[str, ITriggerProvider] = {
             "stream": triggers,

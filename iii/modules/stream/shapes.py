@@ -17,7 +17,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from iii.core.errors import EngineError
 from iii.storage.errors import StorageError
-from iii.storage.updates import Operation
+from iii.storage.updates import MAX_OPERATIONS, Operation
 from iii.wire.messages import NULL
 
 # Inputs.
@@ -40,7 +40,7 @@ class SetInput(ItemInput):
 class UpdateInput(ItemInput):
     """An item and what is to be done to it."""
 
-    ops: list[Operation]
+    ops: Annotated[list[Operation], Meta(max_length=MAX_OPERATIONS)]
 
 
 class ListInput(Struct, omit_defaults=True):
