@@ -52,6 +52,11 @@ class Subscriber(Worker):
         self.sendMessage(json.dumps(message).encode())
         await self.call("engine::workers::list", {"search": "nobody"})
 
+    async def close(self) -> None:
+        """Leave after all answers have been sent: an engine waits some seconds for those of a broken connection."""
+        self.transport.loseConnection()
+        await self._closed
+
     async def publish(self, topic: str, data: Any) -> None:
         await self.call("publish", {"topic": topic, "data": data})
 
