@@ -3,6 +3,9 @@ The tables of a store, and how a file of an older version becomes one of this ve
 
 Rows are written by their key: putting one replaces the row with that key and leaves it where it stands.  C{position} is
 SQLite's own row number, so that rows come back in the order in which their keys were first put.
+
+Jobs are told apart by their position, which the queues give to them.  What a job costs is mostly its indexes: those
+that concern few jobs are partial.
 """
 
 from __future__ import annotations
@@ -54,6 +57,17 @@ STATE = Table("state", ("scope", "key"), ("value",))
 STREAM = Table("stream", ("stream", "item_group", "item"), ("value",))
 CRON_JOB = Table("cron_job", ("lock_index", "job"), ("state",))
 CRON_ONE_SHOT = Table("cron_one_shot", ("lock_index", "job"), ("definition",))
+JOB = Table(
+    "job",
+    ("position",),
+    (
+        "id", "queue", "state", "rank", "message_group", "namespace", "function_id", "data", "traceparent", "baggage",
+        "attempts", "interruptions", "due_ms", "created_ms", "failed_ms", "error",
+    ),
+)  # fmt: skip
+SUBSCRIPTION = Table("subscription", ("topic", "namespace", "function_id"), ("settings", "seen_ms"))
+PAUSED_QUEUE = Table("paused_queue", ("queue",), ("since_ms",))
+DEDUPLICATION = Table("deduplication", ("queue", "key"), ("id", "until_ms"))
 
 MIGRATIONS = (
     """
@@ -72,6 +86,29 @@ MIGRATIONS = (
         position INTEGER PRIMARY KEY, lock_index TEXT NOT NULL, job TEXT NOT NULL, definition BLOB NOT NULL,
         UNIQUE (lock_index, job)
     ) STRICT;
+    CREATE TABLE job (
+        position INTEGER PRIMARY KEY, id TEXT NOT NULL, queue TEXT NOT NULL, state INTEGER NOT NULL,
+        rank INTEGER NOT NULL, message_group TEXT NOT NULL, namespace TEXT NOT NULL, function_id TEXT NOT NULL,
+        data BLOB NOT NULL, traceparent TEXT, baggage TEXT, attempts INTEGER NOT NULL, interruptions INTEGER NOT NULL,
+        due_ms INTEGER NOT NULL, created_ms INTEGER NOT NULL, failed_ms INTEGER NOT NULL, error TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX job_id ON job (id);
+    CREATE INDEX job_line ON job (queue, state, rank);
+    CREATE INDEX job_due ON job (queue, due_ms) WHERE state = 1;
+    CREATE INDEX job_dead ON job (queue, failed_ms) WHERE state = 2;
+    CREATE INDEX job_group ON job (queue, message_group) WHERE message_group <> '' AND state < 2;
+    CREATE TABLE subscription (
+        position INTEGER PRIMARY KEY, topic TEXT NOT NULL, namespace TEXT NOT NULL, function_id TEXT NOT NULL,
+        settings TEXT NOT NULL, seen_ms INTEGER NOT NULL, UNIQUE (topic, namespace, function_id)
+    ) STRICT;
+    CREATE TABLE paused_queue (
+        position INTEGER PRIMARY KEY, queue TEXT NOT NULL UNIQUE, since_ms INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE deduplication (
+        position INTEGER PRIMARY KEY, queue TEXT NOT NULL, key TEXT NOT NULL, id TEXT NOT NULL,
+        until_ms INTEGER NOT NULL, UNIQUE (queue, key)
+    ) STRICT;
+    CREATE INDEX deduplication_until ON deduplication (until_ms);
     """,
 )
 """From each version to the next; a released one is never changed.  The first makes the tables of an empty file."""

@@ -228,6 +228,15 @@ class MigrationTests(SynchronousTestCase):
                 "SELECT lock_index, job, definition ->> 'function_id' FROM cron_one_shot"
             ).fetchall()
             self.assertEqual(found, [("cron_locks", "k2", "f")])
+            found = connection.execute("SELECT position, queue, state, data, error FROM job").fetchall()
+            dead = (2, "order.created::mail::on@default", 2, b"null", '{"code":"invocation_failed","message":"boom"}')
+            self.assertEqual(found, [(1, "__fn_queue::default", 0, b'{"to":"ann"}', ""), dead])
+            for table, row in (
+                ("subscription", (1, "order.created", "default", "mail::on", "{}", 1000)),
+                ("paused_queue", (1, "__fn_queue::default", 1000)),
+                ("deduplication", (1, "__fn_queue::default", "k", "5f0b7a10-0000-4000-8000-000000000001", 2000)),
+            ):
+                self.assertEqual(connection.execute(f"SELECT * FROM {table}").fetchall(), [row])
             connection.close()
             store.close(clean=True)
 
