@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import force_setattr
 
 from iii.config.blocks.stores import BridgeAdapter, RedisAdapter, Store
-from iii.config.parts import Count, Delay, Milliseconds, Text
+from iii.config.parts import Count, Delay, Milliseconds, Ratio, Text
 
 Attempts = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 
@@ -71,18 +71,42 @@ class RabbitMQAdapter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     config: RabbitMQ = RabbitMQ()
 
 
+class RateLimit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """
+    How many jobs of a queue are started in a time.
+
+    @ivar jobs: So many, at once or spread.
+    @ivar per_ms: In so many milliseconds; default 1000.
+    """
+
+    jobs: Count
+    per_ms: Milliseconds = 1000
+
+
 class QueueConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
-    One named queue.
+    One named queue.  From C{timeout_ms} on, the keys are not in the reference.
 
     @ivar type: C{standard}, or C{fifo}: messages of one group one after the other; default C{standard}.
     @ivar message_group_field: Member of the payload that names its group; required for C{fifo}.
-    @ivar max_retries: How often a failed message is tried again; default 3.
-    @ivar concurrency: Messages in progress at one time; default 10.
-    @ivar backoff_ms: Delay before the first retry; default 1000.
+    @ivar max_retries: How often a failing message is delivered in all, at least once; default 3.
+    @ivar concurrency: Messages in progress at one time; default 10.  Of C{fifo}: so many groups.
+    @ivar backoff_ms: Delay before the first retry; it doubles with each; default 1000.
     @ivar poll_interval_ms: Accepted and without effect: nothing polls.
-    @ivar max_priority: RabbitMQ only: 1 to 255; default none.
-    @ivar priority_field: RabbitMQ only: member of the payload that holds the priority; default none.
+    @ivar max_priority: 1 to 255: priorities above it count as it; default none, which is 255.
+    @ivar priority_field: Member of the payload that holds the priority, where the enqueue action gives none.
+    @ivar timeout_ms: Time that a function has for one delivery, then it counts as failed; default 1800000.
+    @ivar max_backoff_ms: The longest delay before a retry; default 3600000.
+    @ivar backoff_jitter: A part of each delay, 0 to 1, that chance decides about; default 0.
+    @ivar backoff_type: C{exponential}, or C{fixed}: each delay is C{backoff_ms}; default C{exponential}.
+    @ivar missing_function_timeout_ms: How long a message waits for its function to be registered before it is a dead
+        letter; default 86400000, a day.
+    @ivar rate_limit: How many messages are started in a time; default none.
+    @ivar delay_ms: Delay before each message, where the enqueue action gives none; default 0.
+    @ivar deduplication_window_ms: How long a deduplication key counts; default 300000.
+    @ivar max_jobs: Messages that wait or are in progress; above, none is taken; default none.
+    @ivar dlq_max_jobs: Dead letters that are kept; above, the oldest are discarded; default none.
+    @ivar dlq_retention_ms: How long dead letters are kept; default none, for ever.
     """
 
     type: Literal["standard", "fifo"] = "standard"
@@ -93,10 +117,23 @@ class QueueConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     poll_interval_ms: Milliseconds | None = None
     max_priority: Annotated[int, Meta(ge=1, le=255)] | None = None
     priority_field: Text | None = None
+    timeout_ms: Milliseconds = 1_800_000
+    max_backoff_ms: Delay = 3_600_000
+    backoff_jitter: Ratio = 0
+    backoff_type: Literal["exponential", "fixed"] = "exponential"
+    missing_function_timeout_ms: Milliseconds = 86_400_000
+    rate_limit: RateLimit | None = None
+    delay_ms: Delay = 0
+    deduplication_window_ms: Milliseconds = 300_000
+    max_jobs: Count | None = None
+    dlq_max_jobs: Count | None = None
+    dlq_retention_ms: Count | None = None
 
     def __post_init__(self) -> None:
         if self.type == "fifo" and self.message_group_field is None:
             raise ValueError("a queue of type fifo needs message_group_field")
+        if self.type == "fifo" and self.delay_ms:
+            raise ValueError("a queue of type fifo has no delay_ms: its messages keep their order")
 
 
 class QueueSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -106,11 +143,17 @@ class QueueSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     @ivar enabled: False for who brings another provider of queues; default true.  Not in the reference.
     @ivar adapter: C{builtin}, C{redis}, C{rabbitmq} or C{bridge}; default C{builtin}.
     @ivar queue_configs: Named queues.  One called C{default} always exists.
+    @ivar absent_subscriber_ms: How long a topic keeps messages for a function that is not there; default 604800000, a
+        week.  Not in the reference, which keeps none.
+    @ivar absent_subscriber_max_jobs: How many it keeps for one such function; above, new ones are left out; default
+        1000000.  Not in the reference.
     """
 
     enabled: bool = True
     adapter: BuiltinAdapter | RedisAdapter | RabbitMQAdapter | BridgeAdapter = BuiltinAdapter()
     queue_configs: dict[str, QueueConfig] = {}
+    absent_subscriber_ms: Milliseconds = 604_800_000
+    absent_subscriber_max_jobs: Count = 1_000_000
 
     def __post_init__(self) -> None:
         if "default" not in self.queue_configs:

@@ -1,0 +1,1 @@
+"""Queues: named ones and durable topics (spec/queue.md)."""

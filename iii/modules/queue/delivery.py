@@ -1,0 +1,398 @@
+"""
+Who gets what: the order in which the jobs of one queue start.  Pure: no disk, no network, no clock.
+
+A L{Line} knows the next few hundred jobs of its queue; the rest is on disk, and the line says which piece of it is to
+be read when it runs low (L{Line.wanted}).  It can do so because there is a point in the order of the queue up to which
+it knows every job, or knows where to find it:
+
+ - jobs that may run are ordered by rank and position.  Those before C{ready_from} are known.  A new one from there on
+   is left to be read; when too many are known, the last of them are forgotten and C{ready_from} moves back.
+ - delayed jobs are ordered by the moment when they may run.  Those before C{due_from} are known, and the moment of the
+   next one is.  When it comes, they stand in the line where their position puts them: before what was enqueued later.
+ - jobs whose function is not there are I{parked}: forgotten, but for the first one.  When the function comes, reading
+   goes back to it.
+ - of a FIFO queue, L{Groups} knows which jobs must wait for others.
+
+Reading may so come upon a job twice.  What the line speaks for at the moment is in C{held}, and is not taken again: it
+waits, or runs, or what has become of it is just being written.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+
+import attrs
+
+from iii.modules.queue.groups import FOLLOWING, Groups
+from iii.modules.queue.jobs import DELAYED, Job, Key, Target
+from iii.modules.queue.retry import Policy
+
+WINDOW = 512
+"""Jobs that a line knows at one time, about."""
+MAX_MISSING = 1000
+"""Functions that a line parks jobs for at one time."""
+BEGIN: Key = (-(2**62), 0)
+END: Key = (2**62, 2**62)
+
+
+@attrs.frozen
+class Piece:
+    """
+    What is to be read next.
+
+    @ivar kind: C{ready}, C{due} or C{group}.
+    @ivar start: From where on; of a group only the position counts.
+    @ivar count: So many jobs.
+    @ivar without: Functions whose jobs may be left out, since they are parked.
+    """
+
+    kind: str
+    start: Key
+    count: int
+    group: str = ""
+    without: frozenset[Target] = frozenset()
+
+
+@attrs.define
+class Parked:
+    """
+    Where the jobs of a function that is not there begin.
+
+    @ivar deadline_ms: When the first of them has waited too long.
+    """
+
+    deadline_ms: int
+    ready: Key | None = None
+    due: Key | None = None
+
+
+class Line:
+    """
+    The jobs of one queue that wait and run.
+
+    @ivar paused: Somebody has said that none shall start.
+    @ivar attended: Somebody is there to serve it.
+    @ivar running: The jobs under way, by position.
+    @ivar parked: The functions whose jobs are parked.
+    """
+
+    def __init__(self, policy: Policy, *, empty: bool = True, window: int = WINDOW) -> None:
+        """@param empty: There is nothing of it on disk that may run."""
+        self.paused, self.attended = False, True
+        self.running: dict[int, Job] = {}
+        self.parked: dict[Target, Parked] = {}
+        self._window = window
+        self._heap: list[tuple[int, int, Job]] = []
+        self._held: set[int] = set()
+        self._ready_from = END if empty else BEGIN
+        self._due_from = BEGIN
+        self._next_due: int | None = None
+        self._due_waiting = 0
+        self._retrying: set[int] = set()  # of a queue in order, what must come first
+        self._tokens, self._filled_ms = 0.0, 0
+        self.groups: Groups | None = None
+        self.follow(policy)
+
+    def follow(self, policy: Policy) -> None:
+        """Deliver by this policy from now on.  A line with groups keeps them, and gets none later."""
+        self.policy = policy
+        self._concurrency = 1 if policy.ordered == "queue" else policy.concurrency
+        self._in_order = policy.ordered == "queue"
+        self._limit = policy.rate_limit
+        if policy.ordered == "groups" and self.groups is None and not self._held:
+            self.groups = Groups()
+        if self._limit is not None:
+            self._tokens = float(self._limit.jobs)
+
+    def load(self, next_due: int | None, delayed_groups: Sequence[str], delayed: Sequence[int]) -> None:
+        """At the start: when the first delayed job may run, and in which groups or places others wait for it."""
+        self._next_due = next_due
+        if self.groups is not None:
+            self.groups.wait(delayed_groups)
+        elif self._in_order:
+            self._retrying.update(delayed)
+
+    @property
+    def waiting(self) -> int:
+        """How many known jobs could start."""
+        return len(self._heap)
+
+    @property
+    def _waiting_in_memory(self) -> int:
+        return len(self._held) - len(self.running)
+
+    # What may start.
+
+    def next(self, now_ms: int) -> Job | None:
+        """Take the next job that shall start now; it runs from now on."""
+        heap = self._heap
+        if not heap or len(self.running) >= self._concurrency or self.paused or not self.attended:
+            return None
+        if self._retrying and self._in_order and heap[0][1] > min(self._retrying):
+            return None
+        if self._limit is not None and not self._take_token(now_ms):
+            return None
+        job = heapq.heappop(heap)[2]
+        if job.state == DELAYED:
+            self._due_waiting -= 1
+            self._retrying.discard(job.position)
+        self.running[job.position] = job
+        return job
+
+    def _take_token(self, now_ms: int) -> bool:
+        limit = self._limit
+        assert limit is not None
+        passed = max(0, now_ms - self._filled_ms)
+        self._filled_ms = now_ms
+        self._tokens = min(float(limit.jobs), self._tokens + passed * limit.jobs / limit.per_ms)
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+    def wake_ms(self, now_ms: int) -> int | None:
+        """When L{next} or L{wanted} may have something that they have not now, as far as time alone decides."""
+        if self.paused or not self.attended:
+            return None
+        moments = [] if self._next_due is None else [self._next_due]
+        limit = self._limit
+        if limit is not None and self._heap and self._tokens < 1 and len(self.running) < self._concurrency:
+            moments.append(now_ms + int((1 - self._tokens) * limit.per_ms / limit.jobs) + 1)
+        return min((moment for moment in moments if moment > now_ms), default=None)
+
+    # What comes.
+
+    def arrived(self, job: Job) -> None:
+        """A job that may run is on disk now: a new one, or one that was redriven."""
+        if (job.rank, job.position) < self._ready_from:
+            self._take(job)
+            if len(self._heap) > 2 * self._window:
+                self._forget_last()
+
+    def put_off(self, job: Job) -> None:
+        """A job that may run at its moment is on disk now."""
+        self._held.discard(job.position)
+        if (job.due_ms, job.position) < self._due_from:
+            self._due_from = job.due_ms, job.position
+        if self._next_due is None or job.due_ms < self._next_due:
+            self._next_due = job.due_ms
+
+    def _take(self, job: Job) -> None:
+        """Let a job that is on disk wait, unless it must wait elsewhere."""
+        position = job.position
+        if position in self._held:
+            return
+        if self.groups is not None and job.group:
+            if job.state != DELAYED and self.groups.full(job.group):
+                self._ready_from = min(self._ready_from, (job.rank, position))
+                return
+            if not self.groups.admit(job, keep=self._waiting_in_memory < self._window):
+                if self.groups.keeps(job):
+                    self._held.add(position)
+                return
+        elif self.parked and job.target in self.parked:
+            self._note(self.parked[job.target], job)
+            return
+        self._held.add(position)
+        self._wait(job)
+
+    def _wait(self, job: Job) -> None:
+        if job.state == DELAYED:
+            self._due_waiting += 1
+        heapq.heappush(self._heap, (job.rank, job.position, job))
+
+    def _forget_last(self) -> None:
+        """Leave the last of many waiting jobs to be read again."""
+        waiting = sorted(self._heap)
+        self._heap = waiting[: self._window]
+        for entry in waiting[self._window :]:
+            rank, position, job = entry
+            if job.state == DELAYED:
+                self._heap.append(entry)
+                continue
+            self._held.discard(position)
+            self._ready_from = min(self._ready_from, (rank, position))
+            if self._grouped(job):
+                assert self.groups is not None
+                self._drop(self.groups.forget(job))
+
+    def _grouped(self, job: Job) -> bool:
+        return self.groups is not None and bool(job.group)
+
+    # What has become of a job that ran.
+
+    def done(self, job: Job) -> None:
+        """A job has ended, or is a dead letter; that is being written."""
+        del self.running[job.position]
+        self._follow_up(job)
+
+    def failed(self, job: Job) -> None:
+        """A job will run again at a later moment; that is being written.  Its group waits for it."""
+        del self.running[job.position]
+        if self._grouped(job):
+            assert self.groups is not None
+            self._drop(self.groups.retries(job))
+        elif self._in_order:
+            self._retrying.add(job.position)
+
+    def again(self, job: Job) -> None:
+        """A job will run again as soon as it can; nothing has to be written, or that is on disk."""
+        del self.running[job.position]
+        self._wait(job)
+
+    def written(self, job: Job) -> None:
+        """What has become of a job is on disk."""
+        self._held.discard(job.position)
+
+    def park(self, job: Job, target: Target, deadline_ms: int) -> bool:
+        """
+        A function that a job needs is not there: leave the job on disk until that comes.
+
+        @param target: Its own function, or another one.
+        @param deadline_ms: When it has waited too long.
+        @return: C{False}: jobs of too many functions are parked already; the job is still running.
+        """
+        parked = self.parked.get(target)
+        if parked is None:
+            if len(self.parked) >= MAX_MISSING:
+                return False
+            parked = self.parked[target] = Parked(deadline_ms)
+        parked.deadline_ms = min(parked.deadline_ms, deadline_ms)
+        del self.running[job.position]
+        self._held.discard(job.position)
+        if self._limit is not None:
+            self._tokens += 1
+        if self._grouped(job):
+            assert self.groups is not None
+            self._drop(self.groups.park(job, target))
+        else:
+            self._note(parked, job)
+            if self._in_order and job.state == DELAYED:
+                self._retrying.add(job.position)
+        return True
+
+    def release(self, target: Target) -> None:
+        """A function is there, or the time of those that wait for it is over: its parked jobs are read again."""
+        parked = self.parked.pop(target, None)
+        if parked is None:
+            return
+        if parked.ready is not None:
+            self._ready_from = min(self._ready_from, parked.ready)
+        if parked.due is not None:
+            self._due_from = min(self._due_from, parked.due)
+            self._next_due = min(parked.due[0], parked.due[0] if self._next_due is None else self._next_due)
+        if self.groups is not None:
+            self.groups.release(target)
+
+    def overdue(self, now_ms: int) -> list[Target]:
+        """The functions that some parked job has waited for too long."""
+        return [target for target, parked in self.parked.items() if parked.deadline_ms <= now_ms]
+
+    # What somebody takes out.
+
+    def withdraw(self, job: Job) -> Job | None:
+        """
+        A job shall be no more; that is being written.
+
+        @param job: As it was read from disk.
+        @return: The job, or C{None} when it runs or its outcome is just being written.
+        """
+        position = job.position
+        waiting = next((entry for entry in self._heap if entry[1] == position), None)
+        if waiting is not None:
+            self._heap.remove(waiting)
+            heapq.heapify(self._heap)
+            if job.state == DELAYED:
+                self._due_waiting -= 1
+            self._follow_up(waiting[2])
+            self._retrying.discard(position)
+            return waiting[2]
+        if position in self._held:
+            return None if self.groups is None else self.groups.withdraw_following(job)
+        self._held.add(position)
+        self._retrying.discard(position)
+        if self._grouped(job):
+            assert self.groups is not None
+            self.groups.withdraw_head(job)
+        return job
+
+    # What is to be read.
+
+    def wanted(self, now_ms: int) -> Piece | None:
+        """Say what is to be read now, to be answered with L{read}."""
+        if self.paused or not self.attended:
+            return None
+        half, groups = self._window // 2, self.groups
+        if self._next_due is not None and self._next_due <= now_ms and self._due_waiting < half:
+            return Piece("due", self._due_from, half)
+        if self._waiting_in_memory >= 2 * self._window:
+            return None
+        if groups is not None and groups.to_read:
+            group = next(iter(groups.to_read))
+            return Piece("group", (0, groups.start(group)), FOLLOWING, group)
+        if (
+            self._ready_from != END
+            and len(self._heap) <= self._window // 4
+            and not (groups is not None and groups.full(""))
+        ):
+            return Piece("ready", self._ready_from, half, without=self._left_out())
+        return None
+
+    def _left_out(self) -> frozenset[Target]:
+        return frozenset(self.parked) if self.groups is None else frozenset()
+
+    def read_ready(self, piece: Piece, jobs: Sequence[Job], start: Key) -> None:
+        """
+        Take what was read of the jobs that may run.
+
+        @param start: Where to go on; C{END} when this was all.
+        """
+        self._ready_from = start
+        for target in piece.without:
+            parked = self.parked[target]
+            parked.ready = piece.start if parked.ready is None else min(parked.ready, piece.start)
+        for job in jobs:
+            self._take(job)
+
+    def read_due(self, piece: Piece, jobs: Sequence[Job], next_due: int | None) -> None:
+        """
+        Take what was read of the delayed jobs that may run.
+
+        @param next_due: When the next one may that may not yet.
+        """
+        if jobs:
+            self._due_from = jobs[-1].due_ms, jobs[-1].position + 1
+        if len(jobs) < piece.count:
+            self._next_due = next_due
+        for job in jobs:
+            self._take(job)
+
+    def read_group(self, piece: Piece, jobs: Sequence[Job], now_ms: int) -> None:
+        """Take what was read of a group."""
+        assert self.groups is not None
+        more = jobs[-1].position + 1 if len(jobs) == piece.count else None
+        fresh = [job for job in jobs if job.position not in self._held]
+        kept = self.groups.read(piece.group, fresh, more, now_ms)
+        self._held.update(job.position for job in kept)
+        if kept:
+            self._wait(kept[0])
+
+    def _follow_up(self, job: Job) -> None:
+        """Let the next job of a group wait."""
+        if self._grouped(job):
+            assert self.groups is not None
+            following = self.groups.ended(job)
+            if following is not None:
+                self._wait(following)
+
+    def _drop(self, jobs: Sequence[Job]) -> None:
+        self._held.difference_update(job.position for job in jobs)
+
+    def _note(self, parked: Parked, job: Job) -> None:
+        if job.state == DELAYED:
+            place = job.due_ms, job.position
+            parked.due = place if parked.due is None else min(parked.due, place)
+        else:
+            place = job.rank, job.position
+            parked.ready = place if parked.ready is None else min(parked.ready, place)

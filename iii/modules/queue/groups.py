@@ -1,0 +1,203 @@
+"""
+The groups of a FIFO queue (spec/queue.md, 7): pure.
+
+One job of a group is its head: it waits in the line, runs, waits for its retry, or for its function.  The group's next
+jobs follow when it has ended, strictly in order.  A few of them are kept here; of the rest, only where on disk they
+begin is known, so that a group with a million jobs that cannot run costs no more than one with a few.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+import attrs
+
+from iii.modules.queue.jobs import DELAYED, Job, Target
+
+FOLLOWING = 32
+"""Jobs of one group that are kept behind its head."""
+MAX_GROUPS = 100_000
+"""Groups of one queue that are known at one time; more must wait, also those that could run."""
+
+
+@attrs.define(eq=False)
+class Group:
+    """
+    A group with a head.
+
+    @ivar state: C{head}: it waits in the line or runs; C{retry}: on disk, for its moment; C{parked}: on disk, for its
+        function; C{read}: it is among what is to be read next.
+    @ivar following: The jobs behind the head.
+    @ivar more: Where on disk further ones begin, if there are any.
+    @ivar target: The function that it waits for.
+    """
+
+    name: str
+    state: str = "head"
+    following: deque[Job] = attrs.field(factory=deque)
+    more: int | None = None
+    target: Target | None = None
+
+
+class Groups:
+    """
+    Who is the head of which group.
+
+    @ivar to_read: The names of groups whose next jobs are to be read, in the order in which they are to run.
+    """
+
+    def __init__(self, limit: int = MAX_GROUPS) -> None:
+        self._limit = limit
+        self._groups: dict[str, Group] = {}
+        self._parked: dict[Target, set[str]] = {}
+        self.to_read: dict[str, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def full(self, name: str) -> bool:
+        """Whether a job of this group cannot be taken in, since too many groups are known."""
+        return name not in self._groups and len(self._groups) >= self._limit
+
+    def admit(self, job: Job, *, keep: bool) -> bool:
+        """
+        Take in a job that has come, or was read; its group is not L{full}.
+
+        @param keep: There is room for one more behind its head.
+        @return: Whether it is the head, and is to wait in the line.  Otherwise it is kept behind its head, or its place
+            on disk is noted.
+        """
+        group = self._groups.get(job.group)
+        if group is None:
+            self._groups[job.group] = Group(job.group)
+            return True
+        if group.state == "retry" and job.state == DELAYED:
+            group.state = "head"
+            return True
+        if keep and group.state == "head" and group.more is None and len(group.following) < FOLLOWING:
+            group.following.append(job)
+        else:
+            self._note(group, job.position)
+        return False
+
+    def keeps(self, job: Job) -> bool:
+        """Whether a job is one of those behind their head."""
+        group = self._groups.get(job.group)
+        return group is not None and bool(group.following) and group.following[-1] is job
+
+    def start(self, group: str) -> int:
+        """Where on disk to read the next jobs of a group of L{to_read}."""
+        more = self._groups[group].more
+        assert more is not None
+        return more
+
+    def read(self, name: str, jobs: Iterable[Job], more: int | None, now_ms: int) -> list[Job]:
+        """
+        The next jobs of a group have been read.
+
+        @param more: Where those begin that were not.
+        @return: The head, if it may run, and those behind it that are kept.
+        """
+        del self.to_read[name]
+        group, found = self._groups[name], list(jobs)
+        if not found and more is None:
+            del self._groups[name]
+            return []
+        group.more = more
+        if not found:
+            self.to_read[name] = None
+            return []
+        head = found[0]
+        if head.state == DELAYED and head.due_ms > now_ms:
+            group.state = "retry"
+            if len(found) > 1:
+                self._note(group, found[1].position)
+            return []
+        group.state = "head"
+        group.following = deque(found[1:])
+        return found
+
+    def ended(self, job: Job) -> Job | None:
+        """A head has ended, or was withdrawn: return the next one, if it is known."""
+        group = self._groups[job.group]
+        if group.following:
+            group.state = "head"
+            return group.following.popleft()
+        if group.more is None:
+            self._unpark(group)
+            del self._groups[job.group]
+        else:
+            self._read_next(group)
+        return None
+
+    def retries(self, job: Job) -> list[Job]:
+        """A head will run again later, and is on disk until then: return those that were kept behind it."""
+        return self._leave(self._groups[job.group], "retry")
+
+    def park(self, job: Job, target: Target) -> list[Job]:
+        """A head waits for a function, on disk: return those that were kept behind it."""
+        group = self._groups[job.group]
+        group.target = target
+        self._parked.setdefault(target, set()).add(group.name)
+        dropped = self._leave(group, "parked")
+        self._note(group, job.position)
+        return dropped
+
+    def release(self, target: Target) -> None:
+        """A function is there: the groups that wait for it are to be read."""
+        for name in sorted(self._parked.get(target, ()), key=lambda name: self._groups[name].more or 0):
+            group = self._groups[name]
+            self._unpark(group)
+            self._read_next(group)
+
+    def wait(self, names: Iterable[str]) -> None:
+        """At the start: groups whose heads are on disk, for their moment."""
+        for name in names:
+            self._groups[name] = Group(name, "retry", more=0)
+
+    def forget(self, job: Job) -> list[Job]:
+        """A head that waits goes back to the disk, to be read again: return those that were kept behind it."""
+        group = self._groups.pop(job.group)
+        return list(group.following)
+
+    def withdraw_following(self, job: Job) -> Job | None:
+        """Take out a job that is kept behind its head; C{None} if it is not."""
+        group = self._groups.get(job.group)
+        kept = None if group is None else next((each for each in group.following if each.id == job.id), None)
+        if group is not None and kept is not None:
+            group.following.remove(kept)
+        return kept
+
+    def withdraw_head(self, job: Job) -> None:
+        """A job that is only on disk is to be no more: if its group waits for it, that goes on."""
+        group = self._groups.get(job.group)
+        if group is not None and group.state == "retry" and job.state == DELAYED:
+            self._read_next(group)
+
+    def _leave(self, group: Group, state: str) -> list[Job]:
+        """A head has gone to the disk, and so do those behind it."""
+        dropped = list(group.following)
+        group.following.clear()
+        group.state = state
+        if dropped:
+            self._note(group, dropped[0].position)
+        return dropped
+
+    def _note(self, group: Group, position: int) -> None:
+        if group.more is None or position < group.more:
+            group.more = position
+
+    def _read_next(self, group: Group) -> None:
+        group.state = "read"
+        if group.more is None:
+            group.more = 0
+        self.to_read[group.name] = None
+
+    def _unpark(self, group: Group) -> None:
+        if group.target is not None:
+            names = self._parked[group.target]
+            names.discard(group.name)
+            if not names:
+                del self._parked[group.target]
+            group.target = None

@@ -1,0 +1,86 @@
+"""A disk as the tests of the line have it: jobs in a dictionary, and what is being written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from iii.modules.queue.delivery import END, Line, Piece
+from iii.modules.queue.jobs import DEAD, DELAYED, READY, Job
+
+
+def job(position: int, **members: Any) -> Job:
+    """Return a job; its id is C{j} and its position."""
+    group = members.pop("group", "")
+    given: dict[str, Any] = {
+        "id": f"j{position}", "queue": "q", "state": READY, "rank": 0, "group": group, "namespace": "default",
+        "function_id": "f", "data": b"null", "traceparent": None, "baggage": None, "attempts": 0, "interruptions": 0,
+        "due_ms": 0, "created_ms": 0, "failed_ms": 0, "error": "", **members,
+    }  # fmt: skip
+    return Job(position, **given)
+
+
+@attrs.define(eq=False)
+class Disk:
+    """
+    What is committed, and what is being written, in order.
+
+    @ivar rows: By position.
+    @ivar writing: Changes: the position, the row or C{None}, and what to call when it is committed.
+    """
+
+    rows: dict[int, Job] = attrs.field(factory=dict)
+    writing: list[tuple[int, Job | None, Callable[[], None]]] = attrs.field(factory=list)
+
+    def write(self, position: int, row: Job | None, then: Callable[[], None] = lambda: None) -> None:
+        """Begin to write a copy of a row, or to remove it."""
+        self.writing.append((position, None if row is None else attrs.evolve(row), then))
+
+    def commit(self) -> None:
+        """Finish the first change."""
+        position, row, then = self.writing.pop(0)
+        if row is None:
+            self.rows.pop(position, None)
+        else:
+            self.rows[position] = row
+        then()
+
+    def crash(self) -> None:
+        """Lose what is being written."""
+        self.writing.clear()
+
+    def answer(self, line: Line, piece: Piece, now_ms: int) -> None:
+        """Read a piece for a line."""
+        rows = [attrs.evolve(row) for _, row in sorted(self.rows.items())]
+        if piece.kind == "ready":
+            found = sorted(
+                (
+                    row
+                    for row in rows
+                    if row.state == READY
+                    and (row.rank, row.position) >= piece.start
+                    and row.target not in piece.without
+                ),
+                key=lambda row: (row.rank, row.position),
+            )[: piece.count]
+            last = found[-1] if found else None
+            line.read_ready(piece, found, (last.rank, last.position + 1) if last and len(found) == piece.count else END)
+        elif piece.kind == "due":
+            delayed = sorted((row for row in rows if row.state == DELAYED), key=lambda row: (row.due_ms, row.position))
+            found = [row for row in delayed if row.due_ms <= now_ms and (row.due_ms, row.position) >= piece.start]
+            later = [row.due_ms for row in delayed if row.due_ms > now_ms]
+            line.read_due(piece, found[: piece.count], min(later, default=None))
+        else:
+            of_group = [row for row in rows if row.group == piece.group and row.state != DEAD]
+            line.read_group(piece, [row for row in of_group if row.position >= piece.start[1]][: piece.count], now_ms)
+
+    def load(self, line: Line) -> None:
+        """Let a line begin with what is there."""
+        delayed = [row for row in self.rows.values() if row.state == DELAYED]
+        line.load(
+            min((row.due_ms for row in delayed), default=None),
+            sorted({row.group for row in delayed if row.group}),
+            sorted(row.position for row in delayed),
+        )
