@@ -45,6 +45,10 @@ class NoInput(msgspec.Struct):
     """An empty object."""
 
 
+class AnyInput(msgspec.Struct):
+    """Whatever comes, also what is no object; it is not read."""
+
+
 @attrs.frozen(kw_only=True)
 class FunctionDeclaration:
     """
@@ -63,6 +67,9 @@ class FunctionDeclaration:
     handler: Callable[[Any, Caller], Any]
     output: Any = None
     metadata: Raw = ABSENT
+
+
+_NOTHING = Raw(b"{}")
 
 
 class BuiltinFunction:
@@ -92,7 +99,9 @@ class BuiltinFunction:
     def call(self, call: Call, data: Raw, caller: Caller) -> None:
         """Run the handler and end the call with what it returns, now or later."""
         try:
-            if not bytes(data).startswith(b"{"):
+            if self.declaration.input is AnyInput:
+                data = _NOTHING
+            elif not bytes(data).startswith(b"{"):
                 got = bytes(data)[:40].decode(errors="replace")
                 call.fail(InvalidInput(self.id, f"expected an object, got `{got}`"))
                 return

@@ -16,7 +16,7 @@ from iii.core.errors import (
     PayloadTooLarge,
     TooManyRegistrations,
 )
-from iii.core.ids import new_id
+from iii.core.ids import ordered_id
 from iii.core.invocations import Call, discard, error_body
 from iii.core.tracing import limit, passed_on, with_function
 from iii.wire.messages import (
@@ -35,6 +35,9 @@ from iii.wire.messages import (
 if TYPE_CHECKING:
     from iii.core.connections import Connection
     from iii.core.engine import Engine
+
+
+_OPTIONS = Enqueue.__struct_fields__[1:]
 
 
 class MadeCalls:
@@ -76,7 +79,7 @@ class MadeCalls:
                 self._connection.reply(message.invocation_id, message.function_id, error_body(InvalidNamespace()))
             return
         if type(message.action) is Enqueue:
-            self._enqueue(message, namespace, message.action.queue)
+            self._enqueue(message, namespace, message.action)
             return
         engine, function_id = self._engine, message.function_id
         function = engine.functions.find(namespace, function_id)
@@ -146,11 +149,11 @@ class MadeCalls:
         self._held.append(message)
         return True
 
-    def _enqueue(self, message: InvokeFunction, namespace: str, queue: str) -> None:
+    def _enqueue(self, message: InvokeFunction, namespace: str, action: Enqueue) -> None:
         """Hand a call to the queue provider and answer with the receipt (spec/worker-protocol.md, 7.3)."""
-        receipt = new_id()
+        receipt = ordered_id(int(self._engine.clock.seconds() * 1000))
         payload: dict[str, Any] = {
-            "queue": queue,
+            "queue": action.queue,
             "function_id": message.function_id,
             "data": message.data or NULL,
             "messageReceiptId": receipt,
@@ -159,11 +162,17 @@ class MadeCalls:
         }
         if namespace != DEFAULT_NAMESPACE:
             payload["namespace"] = namespace
+        for name in _OPTIONS:
+            value = getattr(action, name)
+            if value is not None:
+                payload[name] = value
         waiting = self._call(message)
 
         def enqueued(_: Call, result: Raw, error: ErrorBody | None) -> None:
-            if error is None:
-                waiting.finish(Raw(encode({"messageReceiptId": receipt})), None)
+            if error is None and action.deduplication_key is not None and result:
+                waiting.finish(result, None)  # perhaps the receipt of an earlier message
+            elif error is None:
+                waiting.finish(Raw(b'{"messageReceiptId":"%b"}' % receipt.encode()), None)
             elif error.code == "function_not_found":
                 waiting.fail(NoQueueProvider(error.message))
             else:

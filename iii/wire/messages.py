@@ -59,9 +59,17 @@ class Void(msgspec.Struct, tag_field="type", tag="void", gc=False):
 
 
 class Enqueue(msgspec.Struct, tag_field="type", tag="enqueue", gc=False):
-    """The call is to be put into a queue (spec/worker-protocol.md, 7.3)."""
+    """
+    The call is to be put into a queue (spec/worker-protocol.md, 7.3).  The other members are not in the reference; the
+    queue provider knows what they mean (docs/queue.md).
+    """
 
     queue: str
+    delay_ms: int | None = None
+    run_at: int | str | None = None
+    priority: int | None = None
+    deduplication_key: str | None = None
+    deduplication_window_ms: int | None = None
 
 
 class InvokeFunction(Message, tag="invokefunction"):

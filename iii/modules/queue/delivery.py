@@ -77,15 +77,14 @@ class Line:
     @ivar parked: The functions whose jobs are parked.
     """
 
-    def __init__(self, policy: Policy, *, empty: bool = True, window: int = WINDOW) -> None:
-        """@param empty: There is nothing of it on disk that may run."""
+    def __init__(self, policy: Policy, *, window: int = WINDOW) -> None:
         self.paused, self.attended = False, True
         self.running: dict[int, Job] = {}
         self.parked: dict[Target, Parked] = {}
         self._window = window
         self._heap: list[tuple[int, int, Job]] = []
         self._held: set[int] = set()
-        self._ready_from = END if empty else BEGIN
+        self._ready_from = END
         self._due_from = BEGIN
         self._next_due: int | None = None
         self._due_waiting = 0
@@ -106,7 +105,8 @@ class Line:
             self._tokens = float(self._limit.jobs)
 
     def load(self, next_due: int | None, delayed_groups: Sequence[str], delayed: Sequence[int]) -> None:
-        """At the start: when the first delayed job may run, and in which groups or places others wait for it."""
+        """At the start: there are jobs on disk.  When the first delayed one may run, and which groups or jobs wait."""
+        self._ready_from = BEGIN
         self._next_due = next_due
         if self.groups is not None:
             self.groups.wait(delayed_groups)

@@ -44,8 +44,9 @@ class Simulation:
         self.told.append("restart")
         self.disk.crash()
         self.withdrawn = {position for position in self.withdrawn if position not in self.disk.rows}
-        self.line = Line(self.policy, empty=not self.disk.rows, window=self.window)
-        self.disk.load(self.line)
+        self.line = Line(self.policy, window=self.window)
+        if self.disk.rows:
+            self.disk.load(self.line)
 
     def step(self) -> None:
         actions = {

@@ -1,0 +1,134 @@
+"""Pausing queues, ending subscriptions, and what is looked after now and then: ages and numbers (spec/queue.md, 16)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from iii.config.blocks.queue import QueueSettings
+from iii.modules.queue.dispatcher import Dispatcher, Queue
+from iii.modules.queue.jobs import DEAD, IStore
+from iii.modules.queue.moves import PIECE, Filter, Moves
+from iii.modules.queue.topics import Topics, internal_name
+from iii.storage.errors import StorageError
+from iii.storage.schema import DEDUPLICATION, PAUSED_QUEUE
+
+EXPIRED_KEYS = 1000
+"""Deduplication keys that are removed at one time."""
+
+
+class Control:
+    """Looks after all queues."""
+
+    log = Logger()
+
+    def __init__(
+        self, dispatcher: Dispatcher, topics: Topics, moves: Moves, store: IStore, settings: QueueSettings
+    ) -> None:
+        self._dispatcher, self._topics, self._moves = dispatcher, topics, moves
+        self._store, self._settings = store, settings
+        self._busy: Deferred[None] | None = None
+
+    def start(self) -> None:
+        """Take up which queues are paused."""
+        for (name,) in self._store.read("SELECT queue FROM paused_queue", ()):
+            queue = self._dispatcher.queues.get(name)
+            if queue is not None:
+                queue.line.paused = True
+
+    async def pause(self, queues: Sequence[Queue]) -> bool:
+        """Start no more jobs of these, also after a restart; those that run go on.  @return: Whether they are."""
+        now = self._dispatcher.now_ms()
+        await self._store.write(*((PAUSED_QUEUE, (queue.name,), (now,)) for queue in queues))
+        for queue in queues:
+            queue.line.paused = True
+        return bool(queues)
+
+    async def resume(self, queues: Sequence[Queue]) -> bool:
+        """Start jobs of these again.  @return: C{False}."""
+        await self._store.write(*((PAUSED_QUEUE, (queue.name,), None) for queue in queues))
+        for queue in queues:
+            queue.line.paused = False
+            self._dispatcher.serve(queue)
+        return False
+
+    async def unsubscribe(self, topic: str, namespace: str, function_id: str) -> tuple[bool, int]:
+        """
+        End a subscription whose function is not there, and discard what waits for it; dead letters stay.
+
+        @return: Whether it was one, and how many jobs have been discarded.
+        """
+        subscription = self._topics.subscriptions.get(topic, {}).get((namespace, function_id))
+        if subscription is not None and subscription.wishes:
+            return False, 0
+        if subscription is not None:
+            await self._topics.end(subscription)
+        queue = self._dispatcher.queues.get(internal_name(topic, namespace, function_id))
+        discarded = 0
+        if queue is not None and not queue.line.attended:
+            while found := await self._moves.expire(queue, 2**62):
+                discarded += found
+        return subscription is not None, discarded
+
+    # Now and then.
+
+    def tick(self) -> None:
+        """Do what is to be done, unless it is still being done."""
+        if self._busy is None:
+            self._busy = Deferred.fromCoroutine(self._look_after()).addErrback(
+                lambda failure: self.log.failure("looking after the queues has failed", failure)
+            )
+            self._busy.addBoth(self._done)
+
+    def _done(self, _: object) -> None:
+        self._busy = None
+
+    async def _look_after(self) -> None:
+        try:
+            self._topics.touch()
+            await self._forget_keys()
+            for queue in list(self._dispatcher.queues.values()):
+                await self._limit_dead_letters(queue)
+                if queue.topic and not queue.line.attended:
+                    await self._forget_absent(queue)
+        except StorageError as error:
+            self.log.warn("looking after the queues: {error}", error=str(error))
+
+    async def _forget_keys(self) -> None:
+        rows = self._store.read(
+            "SELECT queue, key FROM deduplication WHERE until_ms <= ? ORDER BY until_ms LIMIT ?",
+            (self._dispatcher.now_ms(), EXPIRED_KEYS),
+        )
+        fresh = [row for row in rows if self._store.pending(DEDUPLICATION, row) is None]
+        if fresh:
+            await self._store.write(*((DEDUPLICATION, key, None) for key in fresh))
+
+    async def _limit_dead_letters(self, queue: Queue) -> None:
+        policy = queue.line.policy
+        if policy.dlq_retention_ms is not None and queue.counts[DEAD]:
+            until = self._dispatcher.now_ms() - policy.dlq_retention_ms
+            await self._moves.discard([queue], Filter(failed_before_ms=until), 10 * PIECE)
+        if policy.dlq_max_jobs is not None and queue.counts[DEAD] > policy.dlq_max_jobs:
+            await self._moves.discard([queue], Filter(), queue.counts[DEAD] - policy.dlq_max_jobs)
+
+    async def _forget_absent(self, queue: Queue) -> None:
+        """Of a subscriber that does not come back, end the subscription, and then what waited for it."""
+        until = self._dispatcher.now_ms() - self._settings.absent_subscriber_ms
+        for subscription in list(self._topics.subscriptions.get(queue.shown, {}).values()):
+            if subscription.queue is queue and not subscription.wishes and subscription.seen_ms <= until:
+                self.log.warn(
+                    "{function} has not come back to {topic}: its subscription ends",
+                    function=subscription.function_id, topic=subscription.topic,
+                )  # fmt: skip
+                await self._topics.end(subscription)
+        if queue.unfinished:
+            discarded = await self._moves.expire(queue, until)
+            if discarded:
+                self.log.warn("{topic}: {count} messages for nobody are discarded", topic=queue.shown, count=discarded)
+        elif not any(queue.counts) and not self._subscribed(queue):
+            del self._dispatcher.queues[queue.name]
+
+    def _subscribed(self, queue: Queue) -> bool:
+        return any(each.queue is queue for each in self._topics.subscriptions.get(queue.shown, {}).values())

@@ -1,0 +1,197 @@
+"""
+What operators do with single jobs: dead letters are delivered again or discarded, waiting jobs are cancelled
+(spec/queue.md, 8).
+
+All of it goes over rows in pieces, each in one transaction.  A job that is just being moved is left alone by whoever
+else comes upon it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from itertools import count
+
+import attrs
+import msgspec
+
+from iii.modules.queue.dispatcher import Dispatcher, Queue
+from iii.modules.queue.jobs import DEAD, INLINE, READY, Change, Job, Key
+from iii.storage.errors import StorageError
+from iii.storage.schema import JOB
+from iii.wire.messages import ErrorBody
+
+PIECE = 256
+_error = msgspec.json.Decoder(ErrorBody).decode
+
+
+class Filter(msgspec.Struct):
+    """Which dead letters; each member leaves out others."""
+
+    function_id: str | None = None
+    namespace: str | None = None
+    error_code: str | None = None
+    error_contains: str | None = None
+    failed_after_ms: int | None = None
+    failed_before_ms: int | None = None
+
+    def wants(self, job: Job) -> bool:
+        """Whether a dead letter is one of these."""
+        error = error_of(job)
+        return (
+            (self.function_id is None or job.function_id == self.function_id)
+            and (self.namespace is None or job.namespace == self.namespace)
+            and (self.error_code is None or error.code == self.error_code)
+            and (self.error_contains is None or self.error_contains in error.message)
+            and (self.failed_after_ms is None or job.failed_ms >= self.failed_after_ms)
+            and (self.failed_before_ms is None or job.failed_ms < self.failed_before_ms)
+        )
+
+
+def error_of(job: Job) -> ErrorBody:
+    """The failure that a job has met, if any."""
+    return _error(job.error) if job.error else ErrorBody("", "")
+
+
+class Moves:
+    """Moves jobs of the queues."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher, self._jobs = dispatcher, dispatcher.jobs
+        self._moving: set[int] = set()
+        self._positions = count(1)
+
+    def start(self, positions: count[int]) -> None:
+        """@param positions: Where jobs stand that are delivered again."""
+        self._positions = positions
+
+    async def redrive(self, queues: Sequence[Queue], wanted: Filter, limit: int | None = None) -> int:
+        """
+        Deliver dead letters again, the oldest failure of each queue first, with all their deliveries before them.
+
+        @return: How many.
+        @raise StorageError: Some may have been.
+        """
+        moved = 0
+        async for queue, jobs in self._dead(queues, wanted):
+            taken = jobs if limit is None else jobs[: limit - moved]
+            await self._revive(queue, taken)
+            moved += len(taken)
+            if moved == limit:
+                break
+        return moved
+
+    async def redrive_one(
+        self, queues: Sequence[Queue], message_id: str, data: bytes | None = None, function_id: str | None = None
+    ) -> int:
+        """
+        Deliver one dead letter again, perhaps changed.
+
+        @param data: A new payload.
+        @param function_id: A new function, in the same namespace.
+        @return: 1, or 0 when it is none.
+        """
+        for queue in queues:
+            job = self._jobs.by_id(queue.name, message_id)
+            if job is not None and job.state == DEAD and job.position not in self._moving:
+                if function_id is not None:
+                    job.function_id = function_id
+                await self._revive(queue, [job], data)
+                return 1
+        return 0
+
+    async def discard(self, queues: Sequence[Queue], wanted: Filter, limit: int | None = None) -> int:
+        """Remove dead letters, the oldest first.  @return: How many."""
+        removed = 0
+        async for queue, jobs in self._dead(queues, wanted):
+            taken = jobs if limit is None else jobs[: limit - removed]
+            await self._remove(queue, taken)
+            removed += len(taken)
+            if removed == limit:
+                break
+        return removed
+
+    async def discard_one(self, queues: Sequence[Queue], message_id: str) -> int:
+        """Remove one dead letter.  @return: 1, or 0 when it is none."""
+        for queue in queues:
+            job = self._jobs.by_id(queue.name, message_id)
+            if job is not None and job.state == DEAD and job.position not in self._moving:
+                await self._remove(queue, [job])
+                return 1
+        return 0
+
+    async def cancel(self, queues: Sequence[Queue], message_id: str) -> int:
+        """Remove a job that waits.  @return: 1, or 0 when there is none, or it runs."""
+        for queue in queues:
+            job = self._jobs.by_id(queue.name, message_id)
+            if job is not None and job.state != DEAD and queue.line.withdraw(job) is not None:
+                await self._remove_withdrawn(queue, [job])
+                return 1
+        return 0
+
+    async def expire(self, queue: Queue, until_ms: int) -> int:
+        """Remove what has waited since then in a queue that nobody serves.  @return: How many, of some."""
+        expired = self._jobs.unfinished_until(queue.name, until_ms, PIECE)
+        taken = [job for job in expired if queue.line.withdraw(job) is not None]
+        await self._remove_withdrawn(queue, taken)
+        return len(taken)
+
+    async def _remove_withdrawn(self, queue: Queue, jobs: Sequence[Job]) -> None:
+        try:
+            await self._remove(queue, jobs)
+        except StorageError:
+            for job in jobs:
+                queue.line.written(job)
+                queue.counts[job.state] -= 1
+                self._dispatcher.arrived(queue, job)
+            raise
+        for job in jobs:
+            queue.line.written(job)
+        self._dispatcher.serve(queue)
+
+    async def _dead(self, queues: Sequence[Queue], wanted: Filter) -> AsyncIterator[tuple[Queue, list[Job]]]:
+        """Go over the dead letters that there are now, in pieces."""
+        now = self._dispatcher.now_ms()
+        for queue in queues:
+            start: Key = (-1, 0)
+            while True:
+                found = self._jobs.dead(queue.name, start, PIECE, now)
+                if not found:
+                    break
+                start = found[-1].failed_ms, found[-1].position
+                taken = [job for job in found if job.position not in self._moving and wanted.wants(job)]
+                if taken:
+                    yield queue, taken
+
+    async def _revive(self, queue: Queue, jobs: Sequence[Job], data: bytes | None = None) -> None:
+        now = self._dispatcher.now_ms()
+        changes: list[Change] = []
+        revived: list[Job] = []
+        for job in jobs:
+            given = self._jobs.data(job) if data is None else data
+            new = attrs.evolve(
+                job, position=next(self._positions), state=READY, attempts=0, interruptions=0, due_ms=now, failed_ms=0,
+                error="", data=given,
+            )  # fmt: skip
+            changes += [(JOB, (job.position,), None), self._jobs.row(new)]
+            revived.append(new)
+        await self._write(jobs, changes)
+        for new in revived:
+            queue.counts[DEAD] -= 1
+            if new.data is not None and len(new.data) > INLINE:
+                new.data = None
+            self._dispatcher.arrived(queue, new)
+
+    async def _remove(self, queue: Queue, jobs: Sequence[Job]) -> None:
+        if not jobs:
+            return
+        await self._write(jobs, [(JOB, (job.position,), None) for job in jobs])
+        for job in jobs:
+            queue.counts[job.state] -= 1
+
+    async def _write(self, jobs: Sequence[Job], changes: Sequence[Change]) -> None:
+        positions = {job.position for job in jobs}
+        self._moving |= positions
+        try:
+            await self._jobs.write(changes)
+        finally:
+            self._moving -= positions

@@ -1,0 +1,128 @@
+"""
+The queues as a module (spec/queue.md).
+
+L{Dispatcher} delivers; what it delivers comes from L{NamedQueues} and L{Topics}.  Who gets what is decided in
+C{delivery.py}, and what is where on disk in C{jobs.py}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import count
+
+from twisted.application.service import Service
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from iii.config.blocks.queue import QueueSettings
+from iii.core.engine import Engine
+from iii.core.functions import FunctionDeclaration
+from iii.interfaces import IModule, ITriggerProvider
+from iii.modules.queue.control import Control
+from iii.modules.queue.delivery import Line
+from iii.modules.queue.dispatcher import Dispatcher, Queue
+from iii.modules.queue.functions import QueueFunctions
+from iii.modules.queue.groups import MAX_GROUPS
+from iii.modules.queue.inspection import Inspection
+from iii.modules.queue.jobs import IStore, JobStore
+from iii.modules.queue.moves import Moves
+from iii.modules.queue.named import PREFIX, NamedQueues
+from iii.modules.queue.retry import Policy
+from iii.modules.queue.topics import Topics
+
+LOOK_AFTER = 10
+"""Seconds between two looks at ages and numbers."""
+
+
+@implementer(IModule)
+class QueueModule(Service):
+    """C{engine::queue::*}, C{iii::queue::*}, C{iii::durable::publish}, and the trigger type C{durable:subscriber}."""
+
+    log = Logger()
+    description = "Named queues and durable topics"
+    internal = False
+
+    def __init__(self, settings: QueueSettings, store: IStore, engine: Engine, clock: IReactorTime) -> None:
+        """@param store: Where jobs are kept; it starts before this and stops after it."""
+        self._settings, self._engine, self._store = settings, engine, store
+        self._jobs = JobStore(store)
+        self.dispatcher = Dispatcher(engine, self._jobs, clock)
+        self._named = NamedQueues(self.dispatcher, store, settings.queue_configs)
+        self._topics = Topics(self.dispatcher, store, settings, engine)
+        self._moves = Moves(self.dispatcher)
+        self._control = Control(self.dispatcher, self._topics, self._moves, store, settings)
+        inspection = Inspection(self.dispatcher, self._topics, settings.queue_configs, engine.limits.message_bytes // 2)
+        functions = QueueFunctions(self._named, self._topics, inspection, self._moves, self._control)
+        self.functions: Sequence[FunctionDeclaration] = functions.declare()
+        self.trigger_types: Mapping[str, ITriggerProvider] = {
+            "durable:subscriber": self._topics,
+            "queue": self._topics,
+        }
+        self._ticks = 0
+        self._loop = LoopingCall(self._tick)
+        self._loop.clock = clock
+
+    def startService(self) -> None:
+        """Take up what is on disk.  L{iii.storage.errors.StorageError} ends the start."""
+        super().startService()
+        self._take_up()
+        self.dispatcher.start()
+        self._loop.start(1.0, now=False)
+
+    def stop_accepting(self) -> None:
+        """Start no more jobs; messages are still taken from functions that are under way."""
+        self.dispatcher.drain()
+
+    def busy(self) -> bool:
+        """Jobs are under way."""
+        return self.dispatcher.busy
+
+    def stopService(self) -> None:
+        super().stopService()
+        self._loop.stop()
+        self.dispatcher.stop()
+
+    def _take_up(self) -> None:
+        jobs, queues = self._jobs, self.dispatcher.queues
+        positions = count(jobs.last_position() + 1)
+        queues.update((queue.name, queue) for queue in self._named.queues.values())
+        for part in (self._named, self._topics, self._moves):
+            part.start(positions)
+        for name, state, number in jobs.counts():
+            if name not in queues:
+                queues[name] = self._abandoned(name)
+            queues[name].counts[state] = number
+        for queue in queues.values():
+            if queue.unfinished:
+                queue.line.load(
+                    jobs.next_due(queue.name, -1),
+                    jobs.delayed_groups(queue.name, MAX_GROUPS),
+                    jobs.delayed_positions(queue.name, MAX_GROUPS) if queue.line.policy.ordered == "queue" else (),
+                )
+        self._control.start()
+
+    def _abandoned(self, name: str) -> Queue:
+        """Make a queue whose configuration or subscription has gone; its jobs stay, for a while."""
+        line = Line(Policy())
+        line.attended = False
+        if name.startswith(PREFIX):
+            shown, topic = name.removeprefix(PREFIX), False
+            self.log.warn("queue {name} has messages and is not configured; nobody gets them", name=shown)
+        else:
+            ((function_id,),) = self._store.read("SELECT function_id FROM job WHERE queue = ? LIMIT 1", (name,))
+            shown, topic = _topic(name, function_id), True
+        return Queue(name, shown, line, topic=topic)
+
+    def _tick(self) -> None:
+        self.dispatcher.tick()
+        self._ticks += 1
+        if self._ticks % LOOK_AFTER == 0:
+            self._control.tick()
+
+
+def _topic(name: str, function_id: str) -> str:
+    """Return the topic of an internal name (spec/queue.md, 9)."""
+    before = name.rpartition("@")[0].replace("\\@", "@").replace("\\\\", "\\")
+    return before.removesuffix(f"::{function_id}")

@@ -1,0 +1,61 @@
+"""The same tables in memory: gone when the engine stops (C{store_method: in_memory} of the queues)."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred, execute
+
+from iii.storage.errors import StorageError, StoreFull
+from iii.storage.schema import MIGRATIONS, Table
+from iii.storage.sqlite import PAGE, Batch, Pending, Reader, Row
+
+T = TypeVar("T")
+
+
+class VolatileStore:
+    """A L{iii.storage.sqlite.Store} whose writes are committed at once, in memory, bounded in bytes."""
+
+    def __init__(self, max_bytes: int) -> None:
+        """@param max_bytes: Of all rows and indexes (C{engine.limits.memory_store_bytes})."""
+        self._max_bytes = max_bytes
+        self._connection = sqlite3.connect(":memory:", isolation_level=None)
+        self._connection.execute(f"PRAGMA max_page_count = {max(max_bytes // PAGE, 64)}")
+        self._connection.executescript("".join(MIGRATIONS))
+
+    def write(self, *changes: tuple[Table, tuple[Any, ...], Row | None]) -> Deferred[None]:
+        """Put rows, or remove them, in one transaction."""
+        return execute(self._write, *changes)
+
+    def _write(self, *changes: tuple[Table, tuple[Any, ...], Row | None]) -> None:
+        batch = Batch()
+        for table, key, values in changes:
+            if values is None:
+                batch.remove(table, key)
+            else:
+                batch.put(table, key, key + values)
+        connection = self._connection
+        connection.execute("BEGIN")
+        try:
+            for statement, parameters in batch.statements():
+                connection.execute(statement, parameters)
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+                raise StoreFull("engine.limits.memory_store_bytes", self._max_bytes) from error
+            raise StorageError(str(error)) from error
+
+    def pending(self, table: Table, key: tuple[Any, ...]) -> Pending | None:
+        """Nothing ever waits to be committed."""
+        return None
+
+    def read(self, statement: str, parameters: Row) -> list[Row]:
+        """Return what is there."""
+        return self._connection.execute(statement, parameters).fetchall()
+
+    def snapshot(self, read: Reader[T]) -> Deferred[T]:
+        """Read."""
+        return execute(read, self._connection)
