@@ -12,6 +12,7 @@ from twisted.application.service import IService, Service
 
 from iii.config.blocks.listeners import EngineFunctionsSettings, HttpSettings, WorkerManagerSettings
 from iii.config.blocks.observability import ObservabilitySettings
+from iii.config.blocks.queue import BuiltinAdapter, QueueSettings
 from iii.config.blocks.stores import (
     CronKvAdapter,
     CronSettings,
@@ -41,6 +42,8 @@ from iii.modules.pubsub.delivery import Deliveries
 from iii.modules.pubsub.exchange import LocalExchange
 from iii.modules.pubsub.redis import RedisExchange
 from iii.modules.pubsub.service import PubSubModule
+from iii.modules.queue.jobs import IStore
+from iii.modules.queue.service import QueueModule
 from iii.modules.state.service import StateModule
 from iii.modules.stream.backend import IStreamBackend
 from iii.modules.stream.events import Stamps
@@ -60,6 +63,7 @@ from iii.storage.redis_values import RedisValues
 from iii.storage.schema import CRON_JOB, CRON_ONE_SHOT, STATE, STREAM, Table
 from iii.storage.sqlite import Store
 from iii.storage.sqlite_values import SqliteValues
+from iii.storage.volatile import VolatileStore
 from iii.wire.listen import IReactor
 from iii.wire.outbox import Flusher
 
@@ -295,6 +299,17 @@ def _pubsub(parts: Parts, settings: PubSubSettings) -> PubSubModule:
     return PubSubModule(parts.engine, RedisExchange(parts.engine, deliveries, link, subscriber, config.channel_prefix))
 
 
+def _queue(parts: Parts, settings: QueueSettings) -> QueueModule:
+    adapter = settings.adapter
+    assert isinstance(adapter, BuiltinAdapter), "the configuration refuses what this version does not have"
+    store: IStore
+    if adapter.config.store_method == "in_memory":
+        store = VolatileStore(parts.settings.limits.memory_store_bytes)
+    else:
+        store = parts.store(adapter.config.file_path)
+    return QueueModule(settings, store, parts.engine, parts.reactor)
+
+
 BUILDERS: Mapping[str, Callable[[Parts, Any], Any]] = {
     "iii-engine-functions": _engine_functions,
     "iii-observability": _observability,
@@ -304,6 +319,7 @@ BUILDERS: Mapping[str, Callable[[Parts, Any], Any]] = {
     "iii-stream": _stream,
     "iii-cron": _cron,
     "iii-pubsub": _pubsub,
+    "iii-queue": _queue,
 }
 LAST = ("iii-worker-manager", "iii-stream", "iii-http")
 """What workers and the world connect to starts after everything else, in this order."""

@@ -44,13 +44,15 @@ class TreeTests(SynchronousTestCase):
         return [service.name for service in self.build(text)]
 
     def test_order(self) -> None:
-        """The API starts first; what work comes in through starts last, workers before HTTP."""
+        """The API starts first, then the store; what work comes in through starts last, workers before HTTP."""
         self.assertEqual(
             self.names(LISTENERS),
             [
                 "api",
+                None,
                 "iii-engine-functions",
                 "iii-observability",
+                "iii-queue",
                 "iii-worker-manager",
                 "iii-worker-manager#1",
                 "http#b",
@@ -75,7 +77,7 @@ class TreeTests(SynchronousTestCase):
         """The engine knows its modules under the names of their entries."""
         tree = self.build(LISTENERS)
         modules = tree._engine.modules
-        self.assertEqual([module.id for module in modules], [service.name for service in tree][1:])
+        self.assertEqual([module.id for module in modules], [service.name for service in tree][2:])
         self.assertEqual(modules[-1].name, "iii-http")
 
     def test_available(self) -> None:
@@ -99,7 +101,8 @@ class NotesTests(SynchronousTestCase):
         running, missing = self.notes("workers: [{name: http}, {name: iii-bridge}]")
         self.assertEqual(
             running,
-            "configured by /etc/c.yaml: running http, iii-worker-manager, iii-engine-functions, iii-observability",
+            "configured by /etc/c.yaml: running http, iii-worker-manager, iii-engine-functions, iii-observability, "
+            "iii-queue",
         )
         self.assertTrue(missing.startswith("not available in this version yet: iii-bridge, "), missing)
 
@@ -196,7 +199,7 @@ class SocketTests(TestCase):
         response = await treq.get(f"http://127.0.0.1:{api}/readyz", agent=agent)
         self.assertEqual(
             await response.json(),
-            {"status": "ready", "parts": {"engine": True, "iii-worker-manager": True, "http": True}},
+            {"status": "ready", "parts": {"engine": True, "iii-queue": True, "iii-worker-manager": True, "http": True}},
         )
         worker.held = []
         answer = treq.get(f"http://127.0.0.1:{http}/f", agent=agent)
@@ -206,7 +209,8 @@ class SocketTests(TestCase):
         response = await treq.get(f"http://127.0.0.1:{api}/readyz", agent=agent)
         self.assertEqual(response.code, 503)
         self.assertEqual(
-            (await response.json())["parts"], {"engine": False, "iii-worker-manager": False, "http": False}
+            (await response.json())["parts"],
+            {"engine": False, "iii-queue": False, "iii-worker-manager": False, "http": False},
         )
         worker.answer(worker.held[0])
         response = await answer

@@ -39,7 +39,7 @@ class ModuleTests(SynchronousTestCase):
         settings = read("modules: [name: iii-http]\nworkers: [name: iii-engine-functions]")
         self.assertEqual(
             [entry.name for entry in settings.modules],
-            ["iii-engine-functions", "iii-http", "iii-worker-manager", "iii-observability"],
+            ["iii-engine-functions", "iii-http", "iii-worker-manager", "iii-observability", "iii-queue"],
         )
 
     def test_unavailable(self) -> None:
