@@ -1,0 +1,238 @@
+"""Tests for topics (spec/queue.md, 4)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.core.fakes import FakeWorker, connect
+from tests.modules.queue.case import QueueTestCase
+
+
+class TopicCase(QueueTestCase):
+    def subscribe(
+        self, worker: FakeWorker, function_id: str, id: str = "t", topic: str = "orders", **members: Any
+    ) -> None:
+        """Let a worker subscribe with a function of its own."""
+        worker.register(function_id)
+        kind = members.pop("trigger_type", "durable:subscriber")
+        worker.register_trigger(id, kind, function_id, config={"topic": topic, **members})
+        self.turn()
+
+    def publish(self, data: Any, topic: str = "orders", **members: Any) -> None:
+        """Publish; there must be no result."""
+        self.assertIsNone(self.ask("iii::durable::publish", {"topic": topic, "data": data}, **members))
+
+
+class PublishTests(TopicCase):
+    def test_fan_out(self) -> None:
+        """Each function gets a copy of each message, with nothing around it, and no other topic's."""
+        self.subscribe(self.worker, "f", "1")
+        self.subscribe(self.worker, "g", "2")
+        self.subscribe(self.worker, "h", "3", topic="other")
+        self.publish({"n": 1})
+        self.assertEqual(sorted(job["function_id"] for job in self.jobs()), ["f", "g"])
+        self.assertEqual(self.payloads(), [{"n": 1}] * 2)
+        self.assertEqual(self.jobs()[0].keys(), {"invocation_id", "function_id", "data", "traceparent"})
+
+    def test_trace(self) -> None:
+        """A delivery goes on with the trace of whoever published, and with its baggage."""
+        self.subscribe(self.worker, "f")
+        self.publish(1, traceparent=f"00-{'1' * 32}-{'2' * 16}-01", baggage="a=1")
+        (job,) = self.jobs()
+        self.assertRegex(job["traceparent"], f"^00-{'1' * 32}-(?!2{{16}})[0-9a-f]{{16}}-01$")
+        self.assertEqual(job["baggage"], "a=1,iii.function.id=f")
+
+    def test_legacy_names(self) -> None:
+        """The old trigger type and the old function mean the same."""
+        self.subscribe(self.worker, "f", trigger_type="queue")
+        self.assertIsNone(self.ask("enqueue", {"topic": "orders", "data": 7}))
+        self.assertEqual(self.payloads(), [7])
+
+    def test_without_topic(self) -> None:
+        """A message needs a topic that is not empty, and data; a subscription, a topic."""
+        self.assertEqual(
+            self.ask("iii::durable::publish", {"topic": "", "data": 1}), ("topic_not_set", "Topic is not set")
+        )
+        for given in ({"topic": "t"}, {"data": 1}, {"topic": 1, "data": 1}):
+            self.assertEqual(self.ask("iii::durable::publish", given)[0], "deserialization_error")
+        for config in ({}, {"topic": ""}, {"topic": 5}, None, [1]):
+            self.worker.register_trigger("t", "durable:subscriber", "f", config=config)
+        refused = self.worker.received("triggerregistrationresult")
+        self.assertEqual(len(refused), 5)
+        self.assertIn("`topic` is missing", refused[0]["error"]["message"])
+
+    def test_competing_triggers(self) -> None:
+        """Triggers of one function share a queue: one delivery, and as many at one time as all of them allow."""
+        for id in ("1", "2"):
+            self.subscribe(self.worker, "f", id, queue_config={"concurrency": 1}, condition_function_id=None)
+        self.worker.register_trigger("3", "durable:subscriber", "f", config={"topic": "orders"}, metadata={"x": 1})
+        self.turn()
+        for number in range(15):
+            self.publish(number)
+        self.assertEqual(self.payloads(), list(range(12)))
+
+    def test_fifo(self) -> None:
+        """A subscription of type fifo gets one message after the other; one that fails is tried in its place."""
+        self.subscribe(self.worker, "f", queue_config={"type": "fifo", "backoffDelayMs": 100})
+        for number in range(3):
+            self.publish(number)
+        self.fail_job(self.jobs()[0])
+        self.assertEqual(self.payloads(), [0])
+        self.turn(0.1)
+        self.assertEqual(self.payloads(), [0, 0])
+        self.answer(self.jobs()[1])
+        self.assertEqual(self.payloads(), [0, 0, 1])
+
+    def test_retries(self) -> None:
+        """C{maxRetries} counts deliveries after the first; without it the adapter's C{max_attempts} counts all."""
+        self.subscribe(self.worker, "f", queue_config={"maxRetries": 3, "backoffDelayMs": 200})
+        self.publish(1)
+        for delay in (0.2, 0.4, 0.8, 5):
+            self.fail_job(self.jobs()[-1])
+            self.turn(delay)
+        self.assertEqual(len(self.jobs()), 4)
+        self.subscribe(self.worker, "g", "2", topic="plain")
+        self.publish(1, topic="plain")
+        for delay in (1, 2, 9):
+            self.fail_job(self.jobs()[-1])
+            self.turn(delay)
+        self.assertEqual(len(self.jobs()), 4 + 3)
+
+    def test_unknown_settings(self) -> None:
+        """What of a C{queue_config} is not known or wrong has no effect; what SDKs send is silently accepted."""
+        self.subscribe(
+            self.worker, "f", queue_config={"concurrency": "x", "maxRetry": 1, "visibilityTimeout": 30, "maxRetries": 0}
+        )
+        self.publish(1)
+        self.fail_job(self.jobs()[0])
+        self.turn(100)
+        self.assertEqual(len(self.jobs()), 1)
+
+
+class ConditionTests(TopicCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.worker.register("want")
+        self.subscribe(self.worker, "f", condition_function_id="want", queue_config={"maxRetries": 1})
+
+    def test_false(self) -> None:
+        """Only C{false} skips a message, which is done then; anything else lets it be delivered."""
+        for number, verdict in enumerate((False, True, None, 0, "false")):
+            self.publish(number)
+            asked = self.jobs()[-1]
+            self.assertEqual((asked["function_id"], asked["data"]), ("want", number))
+            self.answer(asked, result=verdict)
+        self.assertEqual([job["data"] for job in self.jobs() if job["function_id"] == "f"], [1, 2, 3, 4])
+        self.assertEqual(len(self.rows()), 4)
+
+    def test_error(self) -> None:
+        """A condition that fails is a failed delivery; it is asked again before each."""
+        self.publish(1)
+        for _ in range(2):
+            self.fail_job(self.jobs()[-1], "no idea")
+            self.turn(10)
+        self.assertEqual([job["function_id"] for job in self.jobs()], ["want", "want"])
+        (dead,) = self.ask("engine::queue::dlq_messages", {"topic": "orders"})
+        self.assertEqual((dead["error"], dead["retries"]), ("invocation_failed: no idea", 2))
+
+    def test_missing(self) -> None:
+        """A condition that is not there yet costs no delivery."""
+        self.worker.send("unregisterfunction", id="want")
+        self.publish(1)
+        self.turn(100)
+        self.assertEqual(self.jobs(), [])
+        self.worker.register("want")
+        self.turn()
+        self.assertEqual(len(self.jobs()), 1)
+
+
+class DurableTests(TopicCase):
+    settings = {"absent_subscriber_ms": 100_000, "absent_subscriber_max_jobs": 3}
+
+    def test_absent(self) -> None:
+        """What is published while a subscriber is away waits for it, in order; also across a restart."""
+        other = connect(self.engine, "other")
+        self.subscribe(other, "f")
+        other.leave()
+        self.publish(1)
+        self.restart()
+        self.publish(2)
+        self.assertEqual(len(self.rows()), 2)
+        other = connect(self.engine, "other")
+        self.subscribe(other, "f", "another id")
+        self.assertEqual(self.payloads(other), [1, 2])
+
+    def test_before_subscription(self) -> None:
+        """What is published before anybody subscribes is for nobody."""
+        self.publish(1)
+        self.subscribe(self.worker, "f")
+        self.assertEqual((self.jobs(), self.rows()), ([], []))
+
+    def test_removed(self) -> None:
+        """A trigger that is unregistered ends its subscription; what waits is delivered if it comes back."""
+        self.subscribe(self.worker, "f", queue_config={"concurrency": 1})
+        self.publish(1)
+        self.publish(2)
+        self.worker.send("unregistertrigger", id="t", trigger_type="durable:subscriber")
+        self.turn()
+        self.publish(3)
+        self.answer(self.jobs()[0])
+        self.assertEqual(self.payloads(), [1])
+        self.assertEqual(self.store.read("SELECT * FROM subscription", ()), [])
+        self.subscribe(self.worker, "f")
+        self.assertEqual(self.payloads(), [1, 2])
+
+    def test_moved(self) -> None:
+        """A trigger that a new connection takes over before the old one ends keeps its subscription."""
+        old, new = connect(self.engine, "a"), connect(self.engine, "a")
+        self.subscribe(old, "f")
+        self.subscribe(new, "f")
+        self.turn()
+        old.leave()
+        self.turn()
+        self.publish(1)
+        self.assertEqual(self.payloads(new), [1])
+        new.leave()
+        self.turn()
+        self.publish(2)
+        self.assertEqual(len(self.rows()), 2)
+
+    def test_bounds(self) -> None:
+        """For one that is away so many wait; after a time its subscription ends, and then what waited goes."""
+        other = connect(self.engine, "other")
+        self.subscribe(other, "f")
+        other.leave()
+        for number in range(5):
+            self.publish(number)
+        self.assertEqual(self.rows("data"), [(b"0",), (b"1",), (b"2",)])
+        self.assertEqual(self.engine.counters.limit_hits, {"absent_subscriber_max_jobs": 2})
+        for _ in range(120):
+            self.turn(1)
+        self.assertEqual(self.rows(), [])
+        self.assertEqual(self.store.read("SELECT * FROM subscription", ()), [])
+        self.assertEqual(list(self.module.dispatcher.queues), ["__fn_queue::default"])
+
+    def test_unsubscribe(self) -> None:
+        """An operator may end the subscription of a function that is away, and what waits for it."""
+        other = connect(self.engine, "other")
+        self.subscribe(other, "f")
+        gone = {"topic": "orders", "function_id": "f"}
+        refused = self.ask("engine::queue::unsubscribe", gone)
+        self.assertEqual(refused, {**gone, "unsubscribed": False, "discarded": 0})
+        other.leave()
+        self.publish(1)
+        ended = self.ask("engine::queue::unsubscribe", gone)
+        self.assertEqual(ended, {**gone, "unsubscribed": True, "discarded": 1})
+        self.publish(2)
+        self.assertEqual(self.rows(), [])
+
+    def test_dead_letters_of_absent(self) -> None:
+        """Dead letters of a topic are there while nobody subscribes, and go back to the function they failed for."""
+        self.subscribe(self.worker, "f", queue_config={"maxRetries": 0})
+        self.publish(1)
+        self.fail_job(self.jobs()[0])
+        self.restart()
+        self.assertEqual(len(self.ask("engine::queue::dlq_messages", {"topic": "orders"})), 1)
+        self.assertEqual(self.ask("iii::queue::redrive", {"topic": "orders"}), {"queue": "orders", "redriven": 1})
+        self.subscribe(self.worker, "f")
+        self.assertEqual(self.payloads(), [1])
