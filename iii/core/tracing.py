@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from secrets import token_hex
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import quote
+
+from iii.core.ids import random_hex
 
 if TYPE_CHECKING:
     from iii.wire.messages import InvokeFunction
@@ -38,15 +40,22 @@ def continued(traceparent: str | None) -> str:
     """
     if traceparent is not None and _traceparent(traceparent):
         _, trace, _, flags = traceparent.split("-")
-        return f"00-{trace}-{token_hex(8)}-{flags}"
-    return f"00-{token_hex(16)}-{token_hex(8)}-01"
+        return f"00-{trace}-{random_hex(16)}-{flags}"
+    return f"00-{random_hex(32)}-{random_hex(16)}-01"
 
 
 def with_function(baggage: str | None, function_id: str) -> str:
     """Return a baggage list (W3C Baggage, 3.2) whose entry C{iii.function.id} names a function."""
-    entries = [entry.strip() for entry in (baggage or "").split(",")]
+    if not baggage:
+        return f"{FUNCTION_MEMBER}={_quoted(function_id)}"
+    entries = [entry.strip() for entry in baggage.split(",")]
     kept = [entry for entry in entries if "=" in entry and entry.split("=", 1)[0].strip() != FUNCTION_MEMBER]
-    return ",".join([*kept, f"{FUNCTION_MEMBER}={quote(function_id, safe='!#$&()*+-./:<=>?@[]^_`{|}~' + chr(39))}"])
+    return ",".join([*kept, f"{FUNCTION_MEMBER}={_quoted(function_id)}"])
+
+
+@lru_cache(1000)
+def _quoted(function_id: str) -> str:
+    return quote(function_id, safe="!#$&()*+-./:<=>?@[]^_`{|}~" + chr(39))
 
 
 def limit(message: InvokeFunction) -> None:

@@ -153,7 +153,7 @@ class Line:
 
     def wake_ms(self, now_ms: int) -> int | None:
         """When L{next} or L{wanted} may have something that they have not now, as far as time alone decides."""
-        if self.paused or not self.attended:
+        if self._next_due is None and self._limit is None or self.paused or not self.attended:
             return None
         moments = [] if self._next_due is None else [self._next_due]
         limit = self._limit
