@@ -61,10 +61,10 @@ class Redrive(Named):
     limit: Annotated[int, Meta(ge=1)] | None = None
 
 
-class Message(Named):
+class Message(Named, kw_only=True):
     """One of its messages."""
 
-    message_id: str = msgspec.field(default_factory=str)
+    message_id: str
 
 
 class RedriveMessage(Message):
