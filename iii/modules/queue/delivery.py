@@ -120,7 +120,7 @@ class Line:
 
     @property
     def _waiting_in_memory(self) -> int:
-        return len(self._held) - len(self.running)
+        return len(self._heap) + (0 if self.groups is None else self.groups.kept)
 
     # What may start.
 

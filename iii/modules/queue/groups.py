@@ -44,11 +44,12 @@ class Groups:
     """
     Who is the head of which group.
 
+    @ivar kept: How many jobs are kept behind the heads.
     @ivar to_read: The names of groups whose next jobs are to be read, in the order in which they are to run.
     """
 
     def __init__(self, limit: int = MAX_GROUPS) -> None:
-        self._limit = limit
+        self._limit, self.kept = limit, 0
         self._groups: dict[str, Group] = {}
         self._parked: dict[Target, set[str]] = {}
         self.to_read: dict[str, None] = {}
@@ -77,6 +78,7 @@ class Groups:
             return True
         if keep and group.state == "head" and group.more is None and len(group.following) < FOLLOWING:
             group.following.append(job)
+            self.kept += 1
         else:
             self._note(group, job.position)
         return False
@@ -116,6 +118,7 @@ class Groups:
             return []
         group.state = "head"
         group.following = deque(found[1:])
+        self.kept += len(group.following)
         return found
 
     def ended(self, job: Job) -> Job | None:
@@ -123,6 +126,7 @@ class Groups:
         group = self._groups[job.group]
         if group.following:
             group.state = "head"
+            self.kept -= 1
             return group.following.popleft()
         if group.more is None:
             self._unpark(group)
@@ -159,6 +163,7 @@ class Groups:
     def forget(self, job: Job) -> list[Job]:
         """A head that waits goes back to the disk, to be read again: return those that were kept behind it."""
         group = self._groups.pop(job.group)
+        self.kept -= len(group.following)
         return list(group.following)
 
     def withdraw_following(self, job: Job) -> Job | None:
@@ -167,6 +172,7 @@ class Groups:
         kept = None if group is None else next((each for each in group.following if each.id == job.id), None)
         if group is not None and kept is not None:
             group.following.remove(kept)
+            self.kept -= 1
         return kept
 
     def withdraw_head(self, job: Job) -> None:
@@ -179,6 +185,7 @@ class Groups:
         """A head has gone to the disk, and so do those behind it."""
         dropped = list(group.following)
         group.following.clear()
+        self.kept -= len(dropped)
         group.state = state
         if dropped:
             self._note(group, dropped[0].position)

@@ -197,6 +197,7 @@ class Simulation:
         lost = self.accepted - set(self.finished) - self.dead - self.withdrawn
         assert not lost, f"{sorted(lost)} are lost"
         assert self.line.waiting == 0 and not self.line.running
+        assert self.line.groups is None or (len(self.line.groups), self.line.groups.kept) == (0, 0)
 
 
 class HistoryTests(SynchronousTestCase):

@@ -1,0 +1,116 @@
+"""Tests for the bounds of a line; its order is tested on random histories."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from iii.config.blocks.queue import RateLimit
+from iii.modules.queue import delivery
+from iii.modules.queue.delivery import Line
+from iii.modules.queue.groups import Groups
+from iii.modules.queue.jobs import DELAYED, Job
+from iii.modules.queue.retry import Policy
+from tests.modules.queue.fakes import Disk, job
+
+
+class LineTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.disk = Disk()
+
+    def line(self, window: int = 4, **policy: Any) -> Line:
+        return Line(Policy(**policy), window=window)
+
+    def store(self, line: Line, *jobs: Job) -> None:
+        """Jobs have come and are on disk."""
+        for each in jobs:
+            self.disk.rows[each.position] = each
+            if each.state == DELAYED:
+                line.put_off(each)
+            else:
+                line.arrived(each)
+
+    def started(self, line: Line, now_ms: int = 0) -> list[int]:
+        """Start what starts, reading what is wanted, and return the positions."""
+        started = []
+        while True:
+            while (piece := line.wanted(now_ms)) is not None:
+                self.disk.answer(line, piece, now_ms)
+            taken = line.next(now_ms)
+            if taken is None:
+                return started
+            started.append(taken.position)
+
+    def test_window(self) -> None:
+        """However many come, only some are known; the others are read when these have started."""
+        line = self.line(concurrency=1000)
+        self.store(line, *(job(number) for number in range(1, 101)))
+        self.assertLessEqual(line.waiting, 8)
+        self.assertEqual(self.started(line), list(range(1, 101)))
+
+    def test_slow_disk(self) -> None:
+        """What has ended and is still being written keeps nothing from being read."""
+        line = self.line(concurrency=1)
+        self.store(line, *(job(number) for number in range(1, 101)))
+        for number in range(1, 101):
+            self.assertEqual(self.started(line), [number])
+            line.done(line.running[number])
+
+    def test_large_groups(self) -> None:
+        """A group that cannot run keeps no jobs in memory, and no other group from running."""
+        line = self.line(ordered="groups", concurrency=2)
+        self.store(line, *(job(number, group="a") for number in range(1, 101)), job(101, group="b"))
+        self.assertEqual(self.started(line), [1, 101])
+        first = line.running[1]
+        line.failed(first)
+        assert line.groups is not None
+        self.assertEqual((line.waiting, line.groups.kept), (0, 0))
+
+    def test_many_groups(self) -> None:
+        """So many groups are known; more wait until one has ended."""
+        line = self.line(ordered="groups", concurrency=10)
+        line.groups = Groups(limit=2)
+        self.store(line, *(job(number, group=f"g{number}") for number in range(1, 5)))
+        self.assertEqual(self.started(line), [1, 2])
+        line.done(line.running[1])
+        self.disk.rows.pop(1)
+        self.assertEqual(self.started(line), [3])
+
+    def test_many_missing(self) -> None:
+        """Jobs of so many functions are parked; those of more are not."""
+        self.patch(delivery, "MAX_MISSING", 1)
+        line = self.line()
+        self.store(line, job(1, function_id="a"), job(2, function_id="b"))
+        self.assertEqual(self.started(line), [1, 2])
+        first, second = line.running[1], line.running[2]
+        self.assertTrue(line.park(first, first.target, 99))
+        self.assertFalse(line.park(second, second.target, 99))
+        self.assertEqual(list(line.running), [2])
+
+    def test_rate(self) -> None:
+        """The line says when the next job may start."""
+        line = self.line(rate_limit=RateLimit(jobs=1, per_ms=500))
+        self.store(line, job(1), job(2))
+        self.assertEqual(self.started(line, 1000), [1])
+        self.assertEqual(line.wake_ms(1000), 1501)
+        self.assertEqual(self.started(line, 1501), [2])
+
+    def test_next_moment(self) -> None:
+        """The line says when the next delayed job may run."""
+        line = self.line()
+        self.store(line, job(1, state=DELAYED, due_ms=50), job(2, state=DELAYED, due_ms=40))
+        self.assertEqual((line.wake_ms(0), self.started(line)), (40, []))
+        self.assertEqual((self.started(line, 40), line.wake_ms(40)), ([2], 50))
+        self.assertEqual((self.started(line, 50), line.wake_ms(50)), ([1], None))
+
+    def test_paused(self) -> None:
+        """A paused line, or one without anybody to serve it, starts and reads nothing."""
+        line = self.line()
+        self.store(line, job(1))
+        line.paused = True
+        self.assertEqual(self.started(line), [])
+        line.paused, line.attended = False, False
+        self.assertEqual(self.started(line), [])
+        line.attended = True
+        self.assertEqual(self.started(line), [1])
