@@ -341,6 +341,7 @@ class Dispatcher:
     def _interrupted(self, queue: Queue, job: Job, error: ErrorBody, function_id: str) -> None:
         """The worker went: that is not the job's fault, up to a bound.  When the engine stops, it runs again later."""
         if self.stopping:
+            del queue.line.running[job.position]  # on disk it still waits
             return
         if job.interruptions >= MAX_INTERRUPTIONS:
             self._failed(queue, job, error)

@@ -189,3 +189,14 @@ class RetryTests(QueueTestCase):
             self.answer(job)
         self.assertFalse(self.module.busy())
         self.assertEqual((len(self.jobs()), len(self.rows())), (10, 1))
+
+    def test_drain_without_worker(self) -> None:
+        """When a worker goes while the engine stops, nothing is waited for; its message runs at the next start."""
+        other = connect(self.engine, "other")
+        other.register("g")
+        self.enqueue(1, "g")
+        self.module.stop_accepting()
+        other.leave()
+        self.turn()
+        self.assertFalse(self.module.busy())
+        self.assertEqual(self.rows("state, attempts, interruptions"), [(0, 0, 0)])
