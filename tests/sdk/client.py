@@ -51,13 +51,19 @@ class Client(WebSocketClientProtocol):
                 deferred.errback(lost)
         self._closed.callback(None)
 
-    async def call(self, function_id: str, data: Any = None, seconds: float = 20.0) -> Any:
+    async def call(
+        self, function_id: str, data: Any = None, seconds: float = 20.0, action: dict[str, Any] | None = None
+    ) -> Any:
         """
         Call a function and return its result, C{None} if it has none.
 
+        @param action: What to do instead of calling it at once: the member C{action} of the message.
         @raise RemoteError: The answer is an error.
+        @raise ConnectionClosed: The connection is, or was before the answer came.
         @raise AssertionError: There is no answer in that time.
         """
+        if self.state != self.STATE_OPEN:
+            raise ConnectionClosed("the connection of the tests is closed")
         invocation_id = str(uuid.uuid4())
         deferred = self._calls[invocation_id] = Deferred()
 
@@ -66,8 +72,16 @@ class Client(WebSocketClientProtocol):
 
         deferred.addTimeout(seconds, self.factory.reactor, onTimeoutCancel=no_answer)
         message = {"type": "invokefunction", "invocation_id": invocation_id, "function_id": function_id, "data": data}
+        if action is not None:
+            message["action"] = action
         self.sendMessage(json.dumps(message).encode())
         return await deferred
+
+    async def enqueue(self, queue: str, function_id: str, data: Any) -> str:
+        """Put a job into a named queue and return its receipt; errors as of L{call}."""
+        answer = await self.call(function_id, data, action={"type": "enqueue", "queue": queue})
+        receipt: str = answer["messageReceiptId"]
+        return receipt
 
     async def close(self) -> None:
         self.transport.abortConnection()
