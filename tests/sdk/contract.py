@@ -25,7 +25,7 @@ from tests.integration.process import eventually
 from tests.sdk.client import Client, RemoteError, connect
 from tests.sdk.environments import PAIRS, SDKS
 from tests.sdk.sdk import Ability, Sdk
-from tests.sdk.stage import Worker, theatre
+from tests.sdk.stage import Theatre, Worker, theatre
 
 T = TypeVar("T")
 
@@ -161,7 +161,13 @@ class Contract(Mixin):
 
 
 class OnStage(Contract):
-    """A test on the common stage."""
+    """
+    A test on the common stage.
+
+    @cvar theatre: Where that stage is.
+    """
+
+    theatre: ClassVar[Theatre] = theatre
 
     @property
     def engine(self) -> EngineProcess:
@@ -170,7 +176,7 @@ class OnStage(Contract):
     async def enter(self, *sdks: Sdk) -> list[Handle]:
         """Return the handles of these SDKs' workers."""
         self.require(*sdks)
-        self._stage = await theatre.enter(self, reactor)
+        self._stage = await self.theatre.enter(self, reactor)
         self.client = await self.connect(self._stage.engine)
         return [Handle(self._stage.workers[sdk], self.client) for sdk in sdks]
 

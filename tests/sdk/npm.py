@@ -12,7 +12,7 @@ ABILITIES = {
         *(Ability.TRIGGER_TYPES, Ability.LOGGER, Ability.FUNCTION_METADATA, Ability.FUNCTION_FORMATS),
         *(Ability.CUSTOM_STREAMS, Ability.NO_STREAM_UPDATE),
     },
-    9: {Ability.CHANNELS, Ability.HTTP_HELPER, Ability.STACK_TRACES, Ability.WORKER_PID},
+    9: {Ability.CHANNELS, Ability.HTTP_HELPER, Ability.STACK_TRACES, Ability.WORKER_PID, Ability.ENQUEUE},
     11: {Ability.CODED_ERRORS, Ability.TRIGGER_METADATA},
     22: {
         *(Ability.CALL_METADATA, Ability.REATTACH, Ability.WORKER_DESCRIPTION, Ability.BROKEN_CHANNELS),

@@ -19,6 +19,7 @@ ABILITIES = {
     9: {Ability.STACK_TRACES},
     11: {
         *(Ability.CODED_ERRORS, Ability.FUNCTION_FORMATS, Ability.TRIGGER_METADATA, Ability.NO_STREAM_UPDATE),
+        Ability.ENQUEUE,
     },
     19: {Ability.UNBINDING_HEARD, Ability.REFUSAL_HEARD},
     22: {Ability.CALL_METADATA, Ability.REATTACH, Ability.WORKER_DESCRIPTION},

@@ -52,6 +52,7 @@ class Ability(Enum):
     LISTING_METHODS = "list functions and workers, and watch functions, by methods of its own"
     LOGGER = "write log records with a logger of its own that reach the engine"
     SERVICES = "register a service"
+    ENQUEUE = "put a job into a named queue, with TriggerAction.Enqueue"
     CUSTOM_STREAMS = "keep a stream, with createStream"
     NO_STREAM_UPDATE = "keep a stream without registering a function for its updates"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from tests.integration.process import ChildProcess, ProcessFailed, eventually
 from tests.sdk.client import Client, RemoteError, connect
 from tests.sdk.environments import SDKS
 from tests.sdk.sdk import Sdk
+
+MODULES = ({"name": "iii-state"}, {"name": "iii-stream", "config": {"port": 0}}, {"name": "iii-pubsub"})
 
 
 class Worker:
@@ -72,12 +75,17 @@ class StageFailed(Exception):
 
 
 class Stage:
-    """An engine with a worker on every SDK that is there, named like its SDK."""
+    """An engine with a worker on each of these SDKs that is there, named like its SDK."""
 
-    def __init__(self, reactor: Any, directory: Path) -> None:
-        modules = [{"name": "iii-state"}, {"name": "iii-stream", "config": {"port": 0}}, {"name": "iii-pubsub"}]
+    def __init__(
+        self,
+        reactor: Any,
+        directory: Path,
+        modules: Sequence[dict[str, Any]] = MODULES,
+        sdks: Iterable[Sdk] = SDKS,
+    ) -> None:
         self.engine = EngineProcess(reactor, directory, modules)
-        self.workers = {sdk: Worker(reactor, sdk, sdk.name, directory) for sdk in SDKS if not sdk.missing}
+        self.workers = {sdk: Worker(reactor, sdk, sdk.name, directory) for sdk in sdks if not sdk.missing}
         self._reactor = reactor
 
     async def start(self) -> None:
@@ -115,7 +123,9 @@ class Theatre:
     The processes end when Trial shuts the reactor down: after the last test, with C{-j} after every one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, make: Callable[[Any, Path], Stage] = Stage) -> None:
+        """@param make: Makes a stage in a directory."""
+        self._make = make
         self._stage: Stage | None = None
         self._failure: str | None = None
 
@@ -129,7 +139,7 @@ class Theatre:
         if self._failure is not None:
             raise StageFailed(self._failure)
         if self._stage is None:
-            stage = Stage(reactor, Path(case.mktemp()).resolve())
+            stage = self._make(reactor, Path(case.mktemp()).resolve())
             reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(self._close(stage)))
             try:
                 await stage.start()

@@ -12,6 +12,8 @@ export const Logger = helpers ? (await import('@iii-dev/helpers/observability'))
 
 export const createChannel = helpers ? helpers.createChannel : (iii) => iii.createChannel()
 
+export const { TriggerAction } = sdk // from 0.9 on
+
 export const createStream = helpers ? helpers.createStream : (iii, name, stream) => iii.createStream(name, stream)
 
 export function connect(url, name) {

@@ -21,6 +21,11 @@ from iii import InitOptions
 
 MINOR = int(version("iii-sdk").split(".")[1])
 
+try:
+    from iii import TriggerAction
+except ImportError:  # it cannot enqueue
+    TriggerAction = None
+
 if MINOR >= 22:
     from iii.helpers import create_channel_async
     from iii_helpers.http import http
@@ -80,6 +85,7 @@ __all__ = [
     "Logger",
     "StreamDeleteResult",
     "StreamSetResult",
+    "TriggerAction",
     "TriggerHandler",
     "connect",
     "create_channel_async",

@@ -1,7 +1,7 @@
 // A worker on the published Node SDK: worker.mjs ENGINE_URL NAME.  The same program as worker.py, which says more.
 
 import { createHash, randomBytes } from 'node:crypto'
-import { Logger, connect, createChannel, createStream, http } from './interface.mjs'
+import { Logger, TriggerAction, connect, createChannel, createStream, http } from './interface.mjs'
 
 const PIECES = [1, 1000, 65536, 100_000] // bytes; SDKs cut at 64 KiB
 
@@ -116,6 +116,7 @@ const plain = {
     const request = pick(data, ['function_id', 'payload', 'metadata'])
     if ('timeout_ms' in data) request.timeoutMs = data.timeout_ms
     if (data.void) request.action = { type: 'void' }
+    if ('enqueue' in data) request.action = TriggerAction.Enqueue({ queue: data.enqueue })
     try {
       return { result: (await iii.trigger(request)) ?? null }
     } catch (error) {
@@ -133,6 +134,13 @@ const plain = {
     await sleep(seconds)
     return { pid: process.pid }
   },
+  attempt: async ({ key, n, seconds, failures }) => {
+    keep(key, { n, at_ms: performance.now() })
+    const attempts = received.get(key).filter((note) => note.n === n).length
+    await sleep(seconds ?? 0)
+    if (attempts <= (failures ?? 0)) throw new Error(`attempt ${attempts} of ${n} fails as told`)
+  },
+  wanted: async ({ wanted }) => wanted,
   visit: async (request) => ({ status_code: 200, headers: {}, body: await plain.work(request.body) }),
   keep_calling: async (data) => { keepCalling(data) },
 
@@ -153,7 +161,9 @@ const plain = {
   },
 
   // Registrations
-  register_function: async ({ id }) => { registered.set(id, iii.registerFunction(id, echo)) },
+  register_function: async ({ id, handler }) => {
+    registered.set(id, iii.registerFunction(id, plain[handler] ?? echo))
+  },
   register_trigger: async (data) => {
     const trigger = pick(data, ['type', 'function_id', 'config', 'metadata'])
     registered.set(data.key, iii.registerTrigger(trigger))

@@ -12,6 +12,7 @@ import hashlib
 import os
 import signal
 import sys
+import time
 from collections import defaultdict
 from typing import Any
 
@@ -21,6 +22,7 @@ from interface import (
     Logger,
     StreamDeleteResult,
     StreamSetResult,
+    TriggerAction,
     TriggerHandler,
     connect,
     create_channel_async,
@@ -99,7 +101,7 @@ class Worker:
         for handler in (
             *(self.nothing, self.metadata_of, self.process, self.fail, self.slow, self.generate, self.call),
             *(self.receive, self.watch, self.log, self.received_by),
-            *(self.work, self.visit, self.keep_calling),
+            *(self.work, self.attempt, self.wanted, self.visit, self.keep_calling),
             *(self.write_channel, self.read_channel, self.push, self.pull),
             *(self.register_function, self.register_trigger, self.unregister, self.register_type, self.unregister_type),
             *(self.register_service, self.list, self.watch_functions),
@@ -156,8 +158,11 @@ class Worker:
         request = {key: data[key] for key in ("function_id", "payload", "metadata", "timeout_ms") if key in data}
         if data.get("void"):
             request["action"] = {"type": "void"}
+        if "enqueue" in data:
+            request["action"] = TriggerAction.Enqueue(queue=data["enqueue"])
         try:
-            return {"result": await self.iii.trigger_async(request)}
+            result = await self.iii.trigger_async(request)
+            return {"result": result.model_dump() if "enqueue" in data and not isinstance(result, dict) else result}
         except InvocationError as error:
             return {"error": {"code": error.code, "message": error.message, "stacktrace": error.stacktrace}}
 
@@ -182,6 +187,19 @@ class Worker:
         print("executing", data["key"], flush=True)
         await asyncio.sleep(data["seconds"])
         return {"pid": os.getpid()}
+
+    async def attempt(self, data: Any) -> None:
+        """Note C{n} and the time under C{key}, take some time, and fail at the first C{failures} attempts of C{n}."""
+        notes = self.received[data["key"]]
+        notes.append({"n": data["n"], "at_ms": time.monotonic() * 1000})
+        attempts = sum(note["n"] == data["n"] for note in notes)
+        await asyncio.sleep(data.get("seconds", 0))
+        if attempts <= data.get("failures", 0):
+            raise ValueError(f"attempt {attempts} of {data['n']} fails as told")
+
+    async def wanted(self, data: Any) -> Any:
+        """Say what C{wanted} says, as a condition does."""
+        return data["wanted"]
 
     async def visit(self, request: Any) -> Any:
         """Like C{work}, for HTTP: key and time come in the body."""
@@ -232,7 +250,8 @@ class Worker:
     # Registrations
 
     async def register_function(self, data: Any) -> Any:
-        self.registered[data["id"]] = self.iii.register_function(data["id"], self.echo)
+        handler = getattr(self, data.get("handler", "echo"))
+        self.registered[data["id"]] = self.iii.register_function(data["id"], handler)
 
     async def register_trigger(self, data: Any) -> Any:
         trigger = {key: data[key] for key in ("type", "function_id", "config", "metadata") if key in data}
