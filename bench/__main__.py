@@ -31,6 +31,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=1.0, metavar="S", help="of a round (default: %(default)s)")
     parser.add_argument("--calls", type=int, default=100_000, metavar="N", help="for answers (default: %(default)s)")
     parser.add_argument("--idle", type=int, default=2000, metavar="N", help="connections (default: %(default)s)")
+    parser.add_argument("--backlog", type=int, default=1_000_000, metavar="N", help="jobs (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything there")
     parser.add_argument(
         "--attach",
@@ -47,7 +48,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def main(arguments: list[str]) -> int:
     options = parse(arguments)
-    plan = Plan(repeat=options.repeat, seconds=options.seconds, calls=options.calls, idle=options.idle)
+    plan = Plan(
+        repeat=options.repeat,
+        seconds=options.seconds,
+        calls=options.calls,
+        idle=options.idle,
+        backlog=options.backlog,
+    )
     machine = Machine()
     engines = attached(options.attach) if options.attach else started
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is also stopped

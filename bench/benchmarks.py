@@ -12,6 +12,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 
 from bench.benchmarks_of_data import beside, cron, fanout, publish, recovery, state
+from bench.benchmarks_of_queues import backlog, peers, queue
 from bench.calls import connected_worker, plain_echo, routed_calls
 from bench.channels import MESSAGE_BYTES, channel_messages
 from bench.compare import Benchmark, Plan, Side, alternate, bench_worker, compare, side_of, yardstick
@@ -177,9 +178,13 @@ BENCHMARKS: dict[str, Benchmark] = {
     for each in (
         *(calls, latency, answers, http, routes, channels, downloads, events),
         *(state, beside, fanout, publish, cron, memory, startup, recovery),
+        *(queue, backlog, peers),
     )
 }
-NEED_A_FRESH_ENGINE = ("state", "beside", "fanout", "publish", "cron", "memory", "startup", "recovery")
+NEED_A_FRESH_ENGINE = (
+    *("state", "beside", "fanout", "publish", "cron", "memory", "startup", "recovery"),
+    *("queue", "backlog", "peers"),
+)
 
 
 def _compare_with_echo(

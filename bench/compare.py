@@ -32,6 +32,7 @@ class Plan:
     seconds: float  # of one round
     calls: int  # of each count in flight, to be accounted for
     idle: int  # connections
+    backlog: int  # jobs that wait
 
 
 Benchmark = Callable[[Plan, Executor, EngineSource], Section]

@@ -27,6 +27,8 @@ workers:
   - name: iii-state
   - name: iii-cron
   - name: iii-pubsub
+  - name: iii-queue
+    config: {{queue_configs: {{bench: {{concurrency: 64}}}}}}
   - name: iii-stream
     config: {{host: {host}, port: {stream_port}}}
 """

@@ -100,6 +100,7 @@ class Section:
     rows: list[Row] = attrs.field(factory=list)
     figures: list[Figure] = attrs.field(factory=list)
     failures: list[str] = attrs.field(factory=list)
+    notes: list[str] = attrs.field(factory=list)
 
     def account_for(self, label: str, found: Round) -> None:
         """Note a round in which an answer was lost, wrong, or came to nobody's call."""
@@ -121,8 +122,9 @@ class Section:
 
     def __str__(self) -> str:
         rows = [HEADINGS, *map(str, self.rows)] if self.rows else []
+        notes = [f"  {note}" for note in self.notes]
         failures = [f"  FAILED {failure}" for failure in self.failures]
-        return "\n".join([self.title, *rows, *map(str, self.figures), *failures, ""])
+        return "\n".join([self.title, *rows, *map(str, self.figures), *notes, *failures, ""])
 
 
 @attrs.frozen
