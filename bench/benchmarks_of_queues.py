@@ -21,7 +21,7 @@ from bench.frames import HOST
 from bench.jobs import IDLE_SECONDS, WIDE, drained_jobs, enqueued_jobs, has_job, noted_jobs, pipe, raw_jobs
 from bench.ledger import Round
 from bench.peers import WORKERS, NotInstalled, install, peer
-from bench.processes import resident_bytes, running, wait_until_idle
+from bench.processes import StartFailed, resident_bytes, running, wait_until_idle
 from bench.report import Aim, Figure, Row, Section
 from tests.sdk.environments import NEWEST
 
@@ -59,25 +59,26 @@ def queue(plan: Plan, load: Executor, engines: EngineSource) -> Section:
 def peers(plan: Plan, load: Executor, engines: EngineSource) -> Section:
     """The same job on Celery, Dramatiq, RQ, Huey and arq with Redis, one worker process each."""
     section = Section("No-op jobs from end to end, one worker process each; of the peers, none is on disk")
-    try:
-        install()
-    except NotInstalled as error:
-        section.notes.append(f"skipped: {error}")
-        return section
+    names = [name for name in WORKERS if _is_installed(section, name)]
     with contextlib.ExitStack() as opened:
         # Two engines: in one, either worker would get the other's jobs.
         raw_engine, sdk_engine = opened.enter_context(engines()), opened.enter_context(engines())
         sdk, pid, notes = opened.enter_context(_sdk_worker(sdk_engine))
         ours = (_raw(load, raw_engine, "default"), _noted(load, sdk_engine, sdk, pid, notes))
         found: dict[str, dict[str, list[Round]]] = {}
-        for name in WORKERS:
-            with peer(name) as other:
-                found[name] = _in_turn(section, plan, (*ours, other.side()))
+        for name in names:
+            try:
+                with peer(name) as other:
+                    found[name] = _in_turn(section, plan, (*ours, other.side()))
+            except (StartFailed, TimeoutError) as error:
+                section.notes.append(f"{name} is left out: {error}")
+    if not found:
+        return section
     fastest = max(found, key=lambda name: median(each.per_second for each in found[name][name]))
     for side in ours:
         section.rows.append(Row.of(side.name, [each for of_peer in found.values() for each in of_peer[side.name]]))
     for name, of_peer in found.items():
-        section.rows.append(Row.of(f"{name} (its worker's CPU)", of_peer[name]))
+        section.figures.append(Figure.of(f"rate, {name}", [each.per_second for each in of_peer[name]], " /s"))
     for side in ours:
         for name, of_peer in found.items():
             pairs = zip(of_peer[side.name], of_peer[name], strict=True)
@@ -119,6 +120,15 @@ def backlog(plan: Plan, load: Executor, engines: EngineSource) -> Section:
             held = _resident(engine) - empty
             section.figures.append(Figure.of("memory above empty, drained for a while", [held], " MB"))
     return section
+
+
+def _is_installed(section: Section, name: str) -> bool:
+    try:
+        install(name)
+    except NotInstalled as error:
+        section.notes.append(f"{name} is left out: {error}")
+        return False
+    return True
 
 
 def _resident(engine: Engine) -> float:

@@ -1,9 +1,9 @@
 """
-The same no-op job on other queues, in an environment of their own: C{peer_job.py PEER}, or imported by their workers.
+The same no-op job on other queues, in environments of their own, where their workers import this module.
 
-The job writes its id into the pipe C{BENCH_PIPE}, so that it is seen when it runs, in whatever thread or fork.  As a
-program it enqueues: it reads C{PREFIX FIRST COUNT} in a line, enqueues that many jobs, one after the other as their
-users do, and says so.  C{BENCH_PEER} names the peer and C{BENCH_REDIS} the port of its Redis.
+The job writes its id into the pipe C{BENCH_PIPE}, so that it is seen when it runs, in whatever thread or fork.
+L{produce} reads C{PREFIX FIRST COUNT} in a line, enqueues that many jobs, one after the other as their users do, and
+says so.  C{BENCH_PEER} names the peer and C{BENCH_REDIS} the port of its Redis.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 PEER, PORT = os.environ["BENCH_PEER"], int(os.environ["BENCH_REDIS"])
@@ -72,18 +72,13 @@ elif PEER == "arq":
         await pool.aclose()
 
 
-async def produce() -> None:
+def produce() -> None:
     for line in sys.stdin:
         prefix, first, count = line.split()
         calls = [f"{prefix}{number:012x}" for number in range(int(first), int(first) + int(count))]
         if PEER == "arq":
-            await enqueue_all(calls)
+            asyncio.run(enqueue_all(calls))
         else:
             for call in calls:
                 enqueue(call)
         print("enqueued", count, flush=True)
-
-
-if __name__ == "__main__":
-    producing: Awaitable[None] = produce()
-    asyncio.run(producing)

@@ -1,7 +1,7 @@
 """
 Other queues of Python: where they are installed, how a worker of each is run, and the load that they get.
 
-They are installed into C{.cache/peers}, never into the environment of the engine.  Each works with a Redis of its own
+They are installed under C{.cache/peers}, never into the environment of the engine.  Each works with a Redis of its own
 that keeps nothing on disk.
 """
 
@@ -27,17 +27,26 @@ from bench.jobs import Notes, pipe
 from bench.ledger import Ledger, Round
 from bench.processes import ROOT, free_port, running
 
-ENVIRONMENT = ROOT / ".cache" / "peers"
-PACKAGES = ("arq==0.28.0", "celery==5.7.0", "dramatiq==2.2.1", "huey==3.5.4", "redis==5.3.1", "rq==3.0.0")
+ENVIRONMENTS = ROOT / ".cache" / "peers"
+# One environment each: they do not agree on a version of the client of Redis.
+PACKAGES = {
+    "celery": ("celery[redis]==5.7.0", "packaging"),  # its transport needs packaging, and does not ask for it
+    "dramatiq": ("dramatiq[redis]==2.2.1",),
+    "rq": ("rq==3.0.0",),
+    "huey": ("huey[redis]==3.5.4",),
+    "arq": ("arq==0.28.0",),
+}
+PRODUCE = "import bench.peer_job; bench.peer_job.produce()"  # not -m: the job must have its module's name
 PROBE_JOBS = 100
 FEWEST_JOBS = 50
 
-# One worker process each, as fast as it goes with a job that does nothing: threads where there is a choice.
+# One worker process each, as one starts it first.  Behind a hyphen is what was chosen otherwise.
 WORKERS = {
     "celery": ("celery", "-A", "bench.peer_job", "worker", "--pool=solo", "--loglevel=error", "--without-mingle"),
     "dramatiq": ("dramatiq", "bench.peer_job", "--processes", "1", "--threads", "8"),
     "rq": ("rq", "worker", "--quiet", "--url", "{redis}"),
-    "huey": ("huey_consumer", "bench.peer_job.huey", "--workers", "8", "--quiet"),
+    "huey": ("huey_consumer", "bench.peer_job.huey", "--quiet"),
+    "huey-8-threads": ("huey_consumer", "bench.peer_job.huey", "--workers", "8", "--quiet"),
     "arq": ("arq", "bench.peer_job.WorkerSettings"),
 }
 
@@ -46,37 +55,43 @@ class NotInstalled(Exception):
     """The peers cannot be run here, for this reason."""
 
 
-def install() -> None:
+def install(name: str) -> None:
     """
-    Make the environment, unless it is there.
+    Make the environment of a peer, unless it is there.
 
     @raise NotInstalled: It cannot be made, or there is no Redis.
     """
-    if shutil.which("redis-server", path=f"{os.environ.get('PATH', '')}:/usr/sbin") is None:
+    if _redis() is None:
         raise NotInstalled("redis-server is not installed")
-    digest = hashlib.sha256("\0".join((*PACKAGES, sys.version, str(ENVIRONMENT))).encode()).hexdigest()
-    made = ENVIRONMENT / "made"
+    package = name.partition("-")[0]
+    directory = ENVIRONMENTS / package
+    made = directory / "made"
+    digest = hashlib.sha256("\0".join((*PACKAGES[package], sys.version, str(directory))).encode()).hexdigest()
     if made.is_file() and made.read_text() == digest:
         return
-    shutil.rmtree(ENVIRONMENT, ignore_errors=True)
-    pip = (str(ENVIRONMENT / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-    for command in ((sys.executable, "-m", "venv", str(ENVIRONMENT)), (*pip, *PACKAGES)):
+    pip = (str(directory / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    for command in ((sys.executable, "-m", "venv", "--clear", str(directory)), (*pip, *PACKAGES[package])):
         found = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
         if found.returncode:
-            raise NotInstalled(f"`{' '.join(command)}` failed: {found.stderr.strip()[-500:]}")
+            raise NotInstalled(f"`{' '.join(command)}` failed: {_last_lines(found.stderr)}")
     made.write_text(digest)
+
+
+def _redis() -> str | None:
+    return shutil.which("redis-server", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+
+
+def _last_lines(text: str) -> str:
+    return " / ".join(line.strip() for line in text.strip().splitlines()[-3:])
 
 
 @attrs.frozen
 class Peer:
     """
     A peer whose worker runs.
-
-    @ivar pid: Of its worker.
     """
 
     name: str
-    pid: int
     producer: subprocess.Popen[bytes]
     notes: Path
 
@@ -94,7 +109,7 @@ class Peer:
     def _jobs(self, count: int) -> Round:
         assert self.producer.stdin is not None and self.producer.stdout is not None
         with contextlib.closing(Notes(self.notes)) as notes:
-            ledger = Ledger((self.pid,), 3600.0, count)
+            ledger = Ledger((), 3600.0, count)
             calls = ledger.ask(count)
             first = calls[0].decode()
             self.producer.stdin.write(f"{first[:-12]} {int(first[-12:], 16)} {count}\n".encode())
@@ -111,25 +126,25 @@ class Peer:
 @contextlib.contextmanager
 def peer(name: str) -> Iterator[Peer]:
     """Run Redis and one worker process of a peer, until the block ends; its first job has run."""
+    package = name.partition("-")[0]
     with contextlib.ExitStack() as opened:
         directory = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="iii-bench-")))
         notes = opened.enter_context(pipe(directory))
         port = free_port()
-        server = shutil.which("redis-server", path=f"{os.environ.get('PATH', '')}:/usr/sbin") or "redis-server"
         options = ("--bind", HOST, "--port", str(port), "--dir", str(directory), "--save", "", "--appendonly", "no")
-        opened.enter_context(running("redis", [server, *options], directory)).wait_for_port(port)
-        variables = {"BENCH_PEER": name, "BENCH_REDIS": str(port), "BENCH_PIPE": str(notes), "PYTHONPATH": str(ROOT)}
+        opened.enter_context(running("redis", [_redis() or "redis-server", *options], directory)).wait_for_port(port)
+        variables = {"BENCH_PEER": package, "BENCH_REDIS": str(port), "BENCH_PIPE": str(notes), "PYTHONPATH": str(ROOT)}
         opened.enter_context(_environment(variables))
-        programs = ENVIRONMENT / "bin"
+        programs = ENVIRONMENTS / package / "bin"
         program, *arguments = (each.format(redis=f"redis://{HOST}:{port}/0") for each in WORKERS[name])
         worker = opened.enter_context(running(name, [str(programs / program), *arguments], directory, measured=True))
         producer = subprocess.Popen(
-            [str(programs / "python"), "-m", "bench.peer_job"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [str(programs / "python"), "-c", PRODUCE], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         opened.callback(_end, producer)
-        found = Peer(name, worker.pid, producer, notes)
-        if (first := found._jobs(1)).failures:
-            raise TimeoutError(f"{name} does not run its first job: {first.ended}\n{worker.log.read_text()[-2000:]}")
+        found = Peer(name, producer, notes)
+        if found._jobs(1).failures:
+            raise TimeoutError(f"{name} does not run its first job: {_last_lines(worker.log.read_text())}")
         yield found
 
 
