@@ -72,20 +72,8 @@ def peers(plan: Plan, load: Executor, engines: EngineSource) -> Section:
                     found[name] = _in_turn(section, plan, (*ours, other.side()))
             except (StartFailed, TimeoutError) as error:
                 section.notes.append(f"{name} is left out: {error}")
-    if not found:
-        return section
-    fastest = max(found, key=lambda name: median(each.per_second for each in found[name][name]))
-    for side in ours:
-        section.rows.append(Row.of(side.name, [each for of_peer in found.values() for each in of_peer[side.name]]))
-    for name, of_peer in found.items():
-        section.figures.append(Figure.of(f"rate, {name}", [each.per_second for each in of_peer[name]], " /s"))
-    for side in ours:
-        for name, of_peer in found.items():
-            pairs = zip(of_peer[side.name], of_peer[name], strict=True)
-            rates = [our.per_second / other.per_second for our, other in pairs if other.answered]
-            label = f"rate, {side.name} / {name}" + (", the fastest peer" if name == fastest else "")
-            if rates:
-                section.figures.append(Figure.of(label, rates, aim=Aim("≥", 4.0) if name == fastest else None))
+    if found:
+        _report_peers(section, [side.name for side in ours], found)
     return section
 
 
@@ -129,6 +117,26 @@ def _is_installed(section: Section, name: str) -> bool:
         section.notes.append(f"{name} is left out: {error}")
         return False
     return True
+
+
+def _report_peers(section: Section, ours: list[str], found: dict[str, dict[str, list[Round]]]) -> None:
+    """
+    Add the rows of our sides, the rates of the peers, and the ratios.
+
+    @param found: By peer, then by side, its own and ours.
+    """
+    fastest = max(found, key=lambda other: median(each.per_second for each in found[other][other]))
+    for name in ours:
+        section.rows.append(Row.of(name, [each for sides in found.values() for each in sides[name]]))
+    for other, sides in found.items():
+        section.figures.append(Figure.of(f"rate, {other}", [each.per_second for each in sides[other]], " /s"))
+    for name in ours:
+        for other, sides in found.items():
+            pairs = [(our, its) for our, its in zip(sides[name], sides[other], strict=True) if its.answered]
+            if pairs:
+                rates = [our.per_second / its.per_second for our, its in pairs]
+                aim = Aim("≥", 4.0) if other == fastest else None
+                section.figures.append(Figure.of(f"rate, {name} / {other}", rates, aim=aim))
 
 
 def _resident(engine: Engine) -> float:
