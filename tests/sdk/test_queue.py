@@ -26,6 +26,7 @@ QUEUES: dict[str, dict[str, Any]] = {
         "type": "fifo",
         "message_group_field": "group_id",
         "concurrency": 2,
+        "max_retries": 5,
         "backoff_ms": BACKOFF_MS,
     },
     **{f"test-retries-{number}": {"max_retries": number, "backoff_ms": BACKOFF_MS} for number in (0, 2, 4)},
@@ -127,25 +128,23 @@ class NamedQueuesContract(QueueContract):
 
     async def test_fifo(self) -> None:
         """A FIFO queue runs the jobs of a group one after the other, in order, and those of other groups meanwhile."""
-        for n in range(5):
-            for group, seconds in (("a", 0 if n else 0.2), ("b", 0)):
-                await self.enqueue(
-                    "test-fifo-groups", "attempt", group_id=self.key + group, n=f"{group}{n}", seconds=seconds
-                )
-        notes = await self.deliveries(10)
-        order = [note["n"] for note in notes]
+        gate = self.unique("gate")
+        for n, group in itertools.product(range(5), ("a", "b")):
+            data = {"group_id": self.key + group, "n": f"{group}{n}"}
+            await self.enqueue("test-fifo-groups", "attempt", **data, **({"gate": gate} if data["n"] == "a0" else {}))
+        notes = [note["n"] for note in await self.deliveries(6)]
+        self.assertEqual(sorted(notes), ["a0", "b0", "b1", "b2", "b3", "b4"])
+        await self.worker.do("open_gate", gate=gate)
+        notes = [note["n"] for note in await self.deliveries(10)]
         for group in ("a", "b"):
-            self.assertEqual([n for n in order if n[0] == group], [f"{group}{n}" for n in range(5)])
-        at_ms = {note["n"]: note["at_ms"] for note in notes}
-        self.assertGreater(at_ms["a1"] - at_ms["a0"], 190)
-        self.assertLess(order.index("b4"), order.index("a1"))
+            self.assertEqual([n for n in notes if n[0] == group], [f"{group}{n}" for n in range(5)])
 
     async def test_fifo_failure(self) -> None:
         """A failing job of a FIFO queue is tried again before the next of its group; other groups go on meanwhile."""
-        for group, n, failures in (("a", "a0", 2), ("a", "a1", 0), ("b", "b0", 0)):
+        for group, n, failures in (("a", "a0", 3), ("b", "b0", 0), ("a", "a1", 0)):
             await self.enqueue("test-fifo-groups", "attempt", group_id=self.key + group, n=n, failures=failures)
-        notes = [note["n"] for note in await self.deliveries(5)]
-        self.assertEqual([n for n in notes if n != "b0"], ["a0", "a0", "a0", "a1"])
+        notes = [note["n"] for note in await self.deliveries(6)]
+        self.assertEqual([n for n in notes if n != "b0"], ["a0", "a0", "a0", "a0", "a1"])
         self.assertLess(notes.index("b0"), notes.index("a1"))
 
     async def test_retries(self) -> None:

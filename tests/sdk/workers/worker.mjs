@@ -134,10 +134,11 @@ const plain = {
     await sleep(seconds)
     return { pid: process.pid }
   },
-  attempt: async ({ key, n, seconds, failures }) => {
+  attempt: async ({ key, n, seconds, gate, failures }) => {
     keep(key, { n, at_ms: performance.now() })
     const attempts = received.get(key).filter((note) => note.n === n).length
     await sleep(seconds ?? 0)
+    if (gate) await throughGate(gate)
     if (attempts <= (failures ?? 0)) throw new Error(`attempt ${attempts} of ${n} fails as told`)
   },
   wanted: async ({ wanted }) => wanted,

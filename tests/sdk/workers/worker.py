@@ -189,11 +189,13 @@ class Worker:
         return {"pid": os.getpid()}
 
     async def attempt(self, data: Any) -> None:
-        """Note C{n} and the time under C{key}, take some time, and fail at the first C{failures} attempts of C{n}."""
+        """Note C{n} and the time under C{key}, wait for C{gate}, and fail at the first C{failures} attempts of C{n}."""
         notes = self.received[data["key"]]
         notes.append({"n": data["n"], "at_ms": time.monotonic() * 1000})
         attempts = sum(note["n"] == data["n"] for note in notes)
         await asyncio.sleep(data.get("seconds", 0))
+        if "gate" in data:
+            await self._gate(data["gate"])
         if attempts <= data.get("failures", 0):
             raise ValueError(f"attempt {attempts} of {data['n']} fails as told")
 
