@@ -224,6 +224,7 @@ class RefusalTests(SynchronousTestCase):
                 "4: iii-state",
             ),
             ("workers:\n- name: iii-stream\n  config:\n    adapter:\n      name: bridge", "5: iii-stream"),
+            ("workers:\n- name: iii-queue\n  config:\n    adapter:\n      name: bridge", "5: iii-queue"),
         ):
             self.assertEqual(self.refused(text), [f'c.yaml:{place}: config.adapter.name: "bridge" {missing}'])
 
@@ -238,6 +239,10 @@ class RefusalTests(SynchronousTestCase):
              'config.middleware[0].phase: expected preHandler, got "onError"'),
             ("iii-queue", "{queue_configs: {a: {type: fifo}}}",
              "config.queue_configs.a: a queue of type fifo needs message_group_field"),
+            ("iii-queue", "{queue_configs: {a: {type: fifo, message_group_field: g, delay_ms: 1}}}",
+             "config.queue_configs.a: a queue of type fifo has no delay_ms: its messages keep their order"),
+            ("iii-queue", "{queue_configs: {a: {rate_limit: {jobs: 0}}}}",
+             "config.queue_configs.a.rate_limit.jobs: expected an integer from 1 to 1099511627776, got 0"),
             ("iii-queue", "{queue_configs: {a: {max_priority: 0}}}",
              "config.queue_configs.a.max_priority: expected an integer from 1 to 255, got 0"),
             ("iii-state", "{adapter: {name: kv, config: {store_method: disk}}}",

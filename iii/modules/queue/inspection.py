@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -190,29 +190,28 @@ class Inspection:
 
         @raise StorageError: Also when they are too much for one message.
         """
-        condition = "queue IN (SELECT value FROM json_each(?)) AND state = 2 ORDER BY failed_ms DESC, position DESC"
-        jobs = await self._select(condition, [_names(self.queues(name))], offset, limit)
+        of_queues, parameters = _of(self.queues(name))
+        condition = f"{of_queues} AND state = 2 ORDER BY failed_ms DESC, position DESC"
+        jobs = await self._select(condition, parameters, offset, limit)
         return [_dead_letter(job) for job in jobs]
 
     async def jobs(
         self, name: str, state: State | None, function_id: str | None, offset: int, limit: int
     ) -> list[JobView]:
-        """C{engine::queue::jobs}: oldest first."""
+        """C{engine::queue::jobs}: those of one state in the order in which they start, or have failed."""
         queues = self.queues(name)
-        running = msgspec.json.encode([position for queue in queues for position in queue.line.running]).decode()
-        condition = "queue IN (SELECT value FROM json_each(?))"
-        parameters: list[object] = [_names(queues)]
-        if state is not None:
-            among = "IN" if state == "running" else "NOT IN"
-            condition += f" AND position {among} (SELECT value FROM json_each(?))"
-            parameters.append(running)
-            if state != "running":
-                condition += " AND state = ?"
-                parameters.append(STATES.index(state))
+        running: object = msgspec.json.encode([at for queue in queues for at in queue.line.running]).decode()
+        if state == "running":
+            condition, parameters = "position IN (SELECT value FROM json_each(?))", [running]
+        else:
+            condition, parameters = _of(queues)
+            if state is not None:  # a literal, so that partial indexes serve
+                condition += f" AND state = {STATES.index(state)} AND +position NOT IN (SELECT value FROM json_each(?))"
+                parameters.append(running)
         if function_id is not None:
             condition += " AND function_id = ?"
             parameters.append(function_id)
-        found = await self._select(f"{condition} ORDER BY position", parameters, offset, limit)
+        found = await self._select(f"{condition} ORDER BY {_ORDERS[state]}", parameters, offset, limit)
         return [self._view(job) for job in found]
 
     async def job(self, message_id: str) -> JobView | None:
@@ -245,8 +244,21 @@ class Inspection:
         return await self._jobs.snapshot(read)
 
 
-def _names(queues: Iterable[Queue]) -> str:
-    return msgspec.json.encode([queue.name for queue in queues]).decode()
+_ORDERS: Mapping[State | None, str] = {
+    None: "state, rank, position",
+    "ready": "rank, position",
+    "delayed": "due_ms, position",
+    "running": "position",
+    "dead": "failed_ms, position",
+}
+"""As the indexes have them, so that the jobs of one queue need not be sorted."""
+
+
+def _of(queues: Sequence[Queue]) -> tuple[str, list[object]]:
+    """Return the condition on a job to be in one of these queues, and its parameters."""
+    if len(queues) == 1:
+        return "queue = ?", [queues[0].name]
+    return "queue IN (SELECT value FROM json_each(?))", [msgspec.json.encode([each.name for each in queues]).decode()]
 
 
 def _dead_letter(job: Job) -> DeadLetter:
