@@ -210,6 +210,17 @@ class EnqueueTests(CallerAndCallee):
         self.assertEqual((data["data"], data["traceparent"], data["baggage"]), (None, None, "iii.function.id=f"))
         self.assertNotIn("namespace", data)
 
+    def test_options(self) -> None:
+        """Options of the action reach the provider; with a deduplication key, its receipt reaches the caller."""
+        self.callee.register("engine::queue::enqueue")
+        options = {"delay_ms": 5, "run_at": "2026-01-01", "priority": 0, "deduplication_key": "k"}
+        self.enqueue(action={"type": "enqueue", "queue": "q", **options})
+        invocation = self.invocation()
+        self.assertEqual({key: invocation["data"][key] for key in options}, options)
+        earlier = {"messageReceiptId": "r", "deduplicated": True}
+        self.callee.answer(invocation, result=earlier)
+        self.assertEqual(self.caller.outcome(ID), earlier)
+
     def test_no_provider(self) -> None:
         """Without a provider of queues the error says how to get one."""
         self.enqueue()
