@@ -255,8 +255,8 @@ def forget_unsent(transport: Any) -> None:
     Free what a connection that is gone did not send.
 
     A closed connection is part of a reference cycle, and an engine that has little to do may not collect those for
-    hours; each of them would keep its buffer, which holds whole snapshots, until then.  What a connection has still to send
-    while it ends stays.
+    hours; each of them would keep its buffer, which holds whole snapshots, until then.  One that only ends keeps what
+    it has still to send.
     """
     if type(transport) is tcp.Server and transport.disconnected:
         transport.dataBuffer, transport.offset = b"", 0
