@@ -121,11 +121,19 @@ class IValues(Interface):
 
     def items(collection: Collection) -> Deferred[list[tuple[str, bytes]]]:
         """
-        Return the keys and values of a collection, in the order in which the keys were first put.
-
-        It is a snapshot: when its Deferred fires, all changes answered before are in it, and none that is answered
-        later is.
+        Return the keys and values of a collection, in the order in which the keys were first put.  All changes that
+        were answered before this was asked for are in it.
         """
 
     def collections(prefix: Collection = ()) -> Deferred[list[Collection]]:
         """Return the collections that have values and begin so, sorted."""
+
+
+class ILocalValues(IValues):
+    """Values that this engine alone changes."""
+
+    def snapshot(collection: Collection) -> Deferred[list[tuple[str, bytes]]]:
+        """
+        Return the keys and values of a collection like C{items}, so that when the Deferred fires all changes answered
+        before are in them, and none that is answered later is.  Changes may have to wait for it.
+        """

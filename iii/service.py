@@ -29,7 +29,7 @@ from iii.config.errors import ConfigError
 from iii.config.load import load
 from iii.config.settings import EngineSettings, Settings
 from iii.core.engine import Engine, Module
-from iii.interfaces import IValues
+from iii.interfaces import ILocalValues, IValues
 from iii.lifecycle import Accepts, EngineServices
 from iii.modules.api.service import ApiService
 from iii.modules.cron.redis import RedisCronStore
@@ -265,7 +265,7 @@ def _stream_backend(parts: Parts, settings: StreamSettings, stamps: Stamps) -> I
     return RedisBackend(parts.engine, link, subscriber, stamps, limits.message_bytes)
 
 
-def _values(parts: Parts, store: StoreSettings, table: Table) -> IValues:
+def _values(parts: Parts, store: StoreSettings, table: Table) -> ILocalValues:
     """Return the values of a module that are kept in this engine."""
     limits = parts.settings.limits
     if store.store_method == "in_memory":

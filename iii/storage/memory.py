@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
 from iii.core.errors import EngineError
-from iii.interfaces import Collection, IValues
+from iii.interfaces import Collection, ILocalValues
 from iii.storage.errors import StorageError, StoreFull, TooMuchToList
 from iii.storage.updates import Operation, Updated, apply
 
@@ -16,7 +16,7 @@ OVERHEAD = 100
 """Bytes that a value costs beside its own and its key's."""
 
 
-@implementer(IValues)
+@implementer(ILocalValues)
 class MemoryValues:
     """Volatile values, bounded in bytes."""
 
@@ -68,6 +68,8 @@ class MemoryValues:
         if sum(len(key) + len(value) for key, value in values.items()) > self._list_bytes:
             return fail(TooMuchToList(self._list_bytes))
         return succeed(list(values.items()))
+
+    snapshot = items
 
     def collections(self, prefix: Collection = ()) -> Deferred[list[Collection]]:
         return succeed(sorted(collection for collection in self._values if collection[: len(prefix)] == prefix))

@@ -1,5 +1,5 @@
 """
-The embedded store: one SQLite file, one thread that writes to it (DESIGN.md, 7).
+The embedded store: one SQLite file, one thread that writes to it, one for queries that take long (DESIGN.md, 7).
 
 What is to be written gathers in a batch while the thread commits the one before; a commit ends with an fsync, and only
 then the writers are answered.  So the more is written at one time, the fewer fsyncs each write costs.  The rows of a
@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import attrs
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -30,12 +30,12 @@ from iii.core.complaints import Complaints
 from iii.storage.cache import Cache
 from iii.storage.errors import CannotOpenStore, StorageError, StoreBusy, StoreFull
 from iii.storage.file import StoreFile
+from iii.storage.queries import Queries, Reader, outcome_of
 from iii.storage.schema import Table
 
 T = TypeVar("T")
 Key = tuple[Any, ...]
 Row = tuple[Any, ...]
-Reader = Callable[[sqlite3.Connection], T]
 
 ROWS = 256
 """Rows of one statement."""
@@ -170,6 +170,7 @@ class Store(Service):
         self._written = self._measured_bytes = 0
         self._thread: Thread | None = None
         self._reader: sqlite3.Connection | None = None
+        self._queries = Queries(from_thread, self._error)
         self._wake_scheduled = False
         self._closed: Deferred[None] | None = None
 
@@ -187,6 +188,7 @@ class Store(Service):
         self._writer = self._file.connect()
         self._bytes_used = self._measure(self._writer)
         super().startService()
+        self._queries.start(self._file.connect(read_only=True), f"queries {self._file.directory.name}")
         self._thread = Thread(target=self._write_batches, name=f"store {self._file.directory.name}", daemon=True)
         self._thread.start()
         self.log.info("store: {path}", path=str(self._file.path))
@@ -195,10 +197,13 @@ class Store(Service):
         """Commit what waits, then close the file."""
         super().stopService()
         self._closed = Deferred()
+        self._queries.stop().addCallback(self._stop_writing)
+        return self._closed
+
+    def _stop_writing(self, _: None) -> None:
         with self._lock:
             self._stopping = True
             self._work.notify()
-        return self._closed
 
     def _thread_ended(self, error: Exception | None) -> None:
         assert self._thread is not None and self._reader is not None and self._closed is not None
@@ -235,10 +240,20 @@ class Store(Service):
         """Return what is kept in memory of the last column of a table, from now on up to date with each commit."""
         return self._caches.setdefault(table, Cache(max_bytes))
 
+    def query(self, read: Reader[T]) -> Deferred[T]:
+        """
+        Read what is committed, in a thread for that; what was answered before this is asked for is in it.
+
+        @param read: See L{Queries.ask}.
+        """
+        if self.running:
+            return self._queries.ask(read)
+        return fail(StorageError(STOPPING))
+
     def snapshot(self, read: Reader[T]) -> Deferred[T]:
         """
-        Read between two commits: all writes that are answered before this is are in what it reads, and none that is
-        answered later.
+        Read between two commits, which wait for it: all writes that are answered before this is are in what it reads,
+        and none that is answered later.
 
         @param read: Called in the writing thread; L{StorageError} and C{sqlite3.Error} go to the caller.  Of equal ones
             that wait for the same moment only one is called, and all get what it returns.
@@ -440,17 +455,11 @@ class Store(Service):
             if read in known:
                 outcome.read.append(known[read])
                 continue
-            found: object
-            try:
-                found = read(self._connection())
-            except StorageError as error:
-                found = Failure(error)
-            except sqlite3.Error as error:
-                found = Failure(self._error(error))
-            except Exception:  # a defect; it belongs to whoever reads
-                found = Failure()
-            known[read] = found
+            found = known[read] = outcome_of(partial(self._read_one, read), self._error)
             outcome.read.append(found)
+
+    def _read_one(self, read: Reader[Any]) -> object:
+        return read(self._connection())
 
     def _connection(self) -> sqlite3.Connection:
         """Return the connection to write with.  L{StorageError}, C{sqlite3.Error}: there can be none now."""

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
 from iii.core.errors import EngineError
-from iii.interfaces import Collection, IValues
+from iii.interfaces import Collection, ILocalValues
 from iii.storage.errors import StorageError, TooMuchToList
 from iii.storage.schema import Table
 from iii.storage.sqlite import Pending, Row, Store
@@ -22,7 +22,7 @@ _rows = msgspec.json.Decoder(list[tuple[str, str]]).decode
 _collections = msgspec.json.Decoder(list[tuple[str, ...]]).decode
 
 
-@implementer(IValues)
+@implementer(ILocalValues)
 class SqliteValues:
     """The values of one table, whose key columns are the collection's parts and then the key."""
 
@@ -93,8 +93,13 @@ class SqliteValues:
         return self._store.write((self._table, place, (updated.new,))).addCallback(lambda _: updated)
 
     def items(self, collection: Collection) -> Deferred[list[tuple[str, bytes]]]:
-        read = _ReadItems(self._sum, self._select_items, collection, self._list_bytes)
-        return self._store.snapshot(read).addCallback(list)
+        return self._store.query(self._read_items(collection))
+
+    def snapshot(self, collection: Collection) -> Deferred[list[tuple[str, bytes]]]:
+        return self._store.snapshot(self._read_items(collection)).addCallback(list)
+
+    def _read_items(self, collection: Collection) -> _ReadItems:
+        return _ReadItems(self._sum, self._select_items, collection, self._list_bytes)
 
     def collections(self, prefix: Collection = ()) -> Deferred[list[Collection]]:
         statement = _select_collections(self._table, len(prefix))
@@ -102,7 +107,7 @@ class SqliteValues:
         def read(connection: sqlite3.Connection) -> list[Collection]:
             return _collections(connection.execute(statement, prefix * 2).fetchone()[0])
 
-        return self._store.snapshot(read)
+        return self._store.query(read)
 
     def _current(self, place: Row) -> bytes | None:
         """The value that a change applies to: decided, perhaps not committed."""

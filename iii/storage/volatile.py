@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred, execute
 
 from iii.storage.errors import StorageError, StoreFull
+from iii.storage.queries import Reader
 from iii.storage.schema import MIGRATIONS, Table
-from iii.storage.sqlite import PAGE, Batch, Pending, Reader, Row
+from iii.storage.sqlite import PAGE, Batch, Pending, Row
 
 T = TypeVar("T")
 

@@ -114,6 +114,7 @@ class HistoryTests(StoreCase):
         for collection in COLLECTIONS:
             expected = [(key, value) for (where, key), value in model.items() if where == collection]
             self.assertEqual(await values.items(collection), expected)
+            self.assertEqual(await values.snapshot(collection), expected)
         collections = sorted({where for where, _ in model})
         self.assertEqual(await values.collections(), collections)
         self.assertEqual(await values.collections(("a",)), [each for each in collections if each[0] == "a"])

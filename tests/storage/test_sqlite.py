@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from threading import Event
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
 from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 
 from iii.storage.errors import StorageError, StoreBusy, StoreFull
@@ -231,6 +233,40 @@ class WriteTests(StoreCase):
         waiting = self.put(store, "k")
         self.assertIn("nonsense", await failure_of(reading, StorageError))
         await waiting
+
+    async def test_query(self) -> None:
+        """A query has what was answered before; commits go on meanwhile."""
+        store = self.open()
+        await self.put(store, "before")
+        going_on, committed = Event(), Event()
+
+        def read(connection: sqlite3.Connection) -> object:
+            going_on.set()
+            self.assertTrue(committed.wait(10))
+            return connection.execute("SELECT key FROM state ORDER BY key").fetchall()
+
+        reading = store.query(read)
+        await deferToThread(going_on.wait, 10)
+        await self.put(store, "meanwhile")
+        committed.set()
+        self.assertEqual(await reading, [("before",), ("meanwhile",)])
+
+    async def test_query_fails(self) -> None:
+        """An error of a query goes to whoever asked, and the next one is answered."""
+        store = self.open()
+        failing = store.query(lambda connection: connection.execute("SELECT nonsense"))
+        writing = store.query(lambda connection: connection.execute("DELETE FROM state"))
+        self.assertIn("nonsense", await failure_of(failing, StorageError))
+        self.assertIn("readonly", await failure_of(writing, StorageError))
+        self.assertEqual(await store.query(lambda connection: 1), 1)
+
+    async def test_query_at_the_stop(self) -> None:
+        """What was asked for before the stop is answered, nothing later."""
+        store = self.open()
+        reading = store.query(lambda connection: connection.execute("SELECT count(*) FROM state").fetchone()[0])
+        await self.close(store)
+        self.assertEqual(await reading, 0)
+        self.assertEqual(await failure_of(store.query(lambda _: None), StorageError), "the engine is stopping")
 
     async def test_backlog(self) -> None:
         """When too much waits to be written, more is refused; one write is taken, whatever its size."""

@@ -23,12 +23,12 @@ class SqliteValuesTests(ValuesContract, StoreCase):
         super().setUp()
         self.values = SqliteValues(self.open(backlog_bytes=2**26), STATE, LIST_BYTES, CACHE_BYTES)
 
-    async def test_many_list(self) -> None:
-        """Listings of one collection at one moment are read once, but each gets a list of its own."""
+    async def test_many_snapshots(self) -> None:
+        """Snapshots of one collection at one moment are read once, but each gets a list of its own."""
         read = []
         self.patch(sqlite_values, "_rows", lambda text: read.append(text) or [("k", "1")])
         first, second, other = await gatherResults(
-            [self.values.items(("a",)), self.values.items(("a",)), self.values.items(("b",))]
+            [self.values.snapshot(("a",)), self.values.snapshot(("a",)), self.values.snapshot(("b",))]
         )
         self.assertEqual(first, [("k", b"1")])
         first.clear()

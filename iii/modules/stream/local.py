@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from msgspec import Raw
 from zope.interface import implementer
 
-from iii.interfaces import IValues
+from iii.interfaces import ILocalValues
 from iii.modules.stream.backend import IStreamBackend, Snapshot
 from iii.modules.stream.events import Kind, Stamps, StreamEvent, stream_event
 from iii.storage.updates import Operation, Updated
@@ -26,7 +26,7 @@ class LocalBackend:
     once, so events come in that order.  Likewise a snapshot is told at the moment when the values give it.
     """
 
-    def __init__(self, values: IValues, stamps: Stamps) -> None:
+    def __init__(self, values: ILocalValues, stamps: Stamps) -> None:
         self.observer: Callable[[StreamEvent], None] = unobserved
         self._values, self._stamps = values, stamps
 
@@ -69,7 +69,7 @@ class LocalBackend:
 
     async def snapshot(self, stream: str, group: str, item: str | None, ready: Callable[[Snapshot], None]) -> None:
         if item is None:
-            items = await self._values.items((stream, group))
+            items = await self._values.snapshot((stream, group))
         else:
             value = await self._values.get((stream, group), item)
             items = [] if value is None else [(item, value)]
