@@ -34,6 +34,15 @@ class JobNotFound(EngineError):
 
 
 @attrs.define(str=False)
+class JobInUse(EngineError):
+    """A job that is to be removed is that of a trigger, which would be there without it."""
+
+    code = "cron_job_in_use"
+    text = "Cron job '{job}' belongs to a trigger; end that with engine::unregister_trigger"
+    job: str
+
+
+@attrs.define(str=False)
 class CronStoreFailed(EngineError):
     """What was asked for cannot be kept, or read; nothing has changed, as far as is known."""
 
@@ -118,6 +127,13 @@ class Started(msgspec.Struct):
     started: bool
 
 
+class Removed(msgspec.Struct):
+    """The job is there no more; a run under way goes on."""
+
+    id: str
+    removed: bool
+
+
 class CronFunctions:
     """The functions of the module."""
 
@@ -163,6 +179,13 @@ class CronFunctions:
                 input=WhichJob,
                 handler=self.run,
                 output=Started,
+            ),
+            FunctionDeclaration(
+                id="engine::cron::remove",
+                description="Forget a job that runs once and whose worker has gone",
+                input=WhichJob,
+                handler=self.remove,
+                output=Removed,
             ),
         ]
 
@@ -216,6 +239,15 @@ class CronFunctions:
         job = self._find(which.id)
         self._runs.run_now(job)
         return Started(job.trigger_id, True)
+
+    async def remove(self, which: WhichJob, caller: Caller) -> Removed:
+        """C{engine::cron::remove}, for jobs whose worker has gone and is not coming back."""
+        job = self._find(which.id)
+        if job.trigger is not None:
+            raise JobInUse(job.trigger_id)
+        self._triggers.remove(job)
+        await self._triggers.settled()
+        return Removed(job.trigger_id, True)
 
     def _find(self, text: str) -> Job:
         job = self._triggers.jobs.find(text)

@@ -243,6 +243,13 @@ class CronTriggers:
             for due in self._waiting.pop((namespace, function_id), []):
                 self.fire(due)
 
+    def remove(self, job: Job) -> None:
+        """Break the promise of a job without a trigger."""
+        self._end(job)
+        self.log.info(
+            "[REMOVED] Cron job {job} → {function}", job=shown(job.trigger_id), function=shown(job.function_id)
+        )
+
     def _add(self, job: Job, since: int) -> None:
         self.jobs.add(job)
         self.schedule.add(job, job.config.occurrences, job.offset, since)

@@ -51,6 +51,21 @@ class OneShotTests(CronCase):
         self.assertEqual(self.slots(other), ["09:10:00"])
         self.assertEqual(self.listed(), [])
 
+    def test_removed(self) -> None:
+        """One whose worker has gone can be removed for good; one that has a trigger cannot."""
+        self.schedule(at=LATER)
+        operator = self.connect("operator")
+        self.assertEqual(
+            self.ask("engine::cron::remove", id="job"),
+            ("cron_job_in_use", "Cron job 'job' belongs to a trigger; end that with engine::unregister_trigger"),
+        )
+        self.worker.leave()
+        self.worker = operator
+        self.assertEqual(self.ask("engine::cron::remove", id="job"), {"id": "job", "removed": True})
+        self.assertEqual(self.listed(), [])
+        self.assertEqual(self.one_shot_rows.values, {})
+        self.assertEqual(self.ask("engine::cron::remove", id="job")[0], "cron_job_not_found")
+
     def test_restart(self) -> None:
         """It survives a restart, also when the worker registers it again, under another id."""
         self.schedule(at=LATER, metadata={"m": 1})
