@@ -16,7 +16,7 @@ from bench.ledger import Round
 from bench.processes import running
 from bench.publish import published
 from bench.report import Aim, Figure, Row, Section
-from bench.state import BUSY, KEYS, fill, state_calls
+from bench.state import BUSY, KEYS, fill, measured, state_calls
 
 IN_FLIGHT_OF_STATE = (1, 64)
 IN_FLIGHT_OF_CALLS = 32
@@ -58,10 +58,16 @@ def beside(plan: Plan, load: Executor, engines: EngineSource) -> Section:
                     calls = side_of(f"beside {kind}", load, routed_calls, *target)
                     calls.run(plan.seconds, 1_000_000)
                     found = [calls.run(plan.seconds, 1_000_000) for _ in range(plan.repeat)]
+                    others = measured(process.log.read_text())
             for each in found:
                 section.account_for(calls.name, each)
             section.rows.append(Row.of(calls.name, found))
             p99[kind] = [each.latency_p99_us / 1000 for each in found]
+            if others:
+                section.figures += [
+                    Figure.of(f"{kind}s beside the calls", [rate for rate, _ in others], " per second"),
+                    Figure.of(f"p99 of these {kind}s", [late / 1000 for _, late in others], " ms"),
+                ]
         differences = [ours - others for ours, others in zip(p99["set"], p99["get"], strict=True)]
         section.figures.append(Figure.of("p99 beside sets above p99 beside gets", differences, " ms"))
     return section

@@ -14,7 +14,8 @@ from bench.ledger import Ledger, Round
 
 KEYS = 10_000
 IN_FLIGHT_BESIDE = 64
-BUSY = "the load of the state runs"
+ROUND_BESIDE = 0.5
+BUSY, MEASURED = "the load of the state runs", "measured"
 _SCOPE = b"bench"
 _HEAD = b'{"type":"invokefunction","function_id":"state::%b","invocation_id":"%b","data":{"scope":"%b","key":"k%d"'
 _VALUE = (
@@ -90,13 +91,20 @@ def _fill(connection: WebSocket) -> None:
 
 
 def main(port: int, kind: str) -> None:
-    """Keep 64 calls of a kind in flight until this process is ended; C{nothing} makes none."""
+    """Keep 64 calls of a kind in flight until this process is ended, and write how they fare; C{nothing} makes none."""
     print(BUSY, flush=True)
     while kind != "nothing":
-        found = state_calls(port, kind, IN_FLIGHT_BESIDE, (), 3600.0, 1_000_000_000)
+        found = state_calls(port, kind, IN_FLIGHT_BESIDE, (), ROUND_BESIDE, 1_000_000_000)
         if found.failures:
             raise ConnectionEnded(found.ended)
+        print(f"{MEASURED} {found.per_second} {found.latency_p99_us}", flush=True)
     time.sleep(3600.0)
+
+
+def measured(log: str) -> list[tuple[float, float]]:
+    """Return the rates and the p99 in microseconds that C{main} has written."""
+    lines = (line.split() for line in log.splitlines() if line.startswith(f"{MEASURED} "))
+    return [(float(rate), float(p99)) for _, rate, p99 in lines]
 
 
 if __name__ == "__main__":
