@@ -229,7 +229,7 @@ class CronFunctions:
         """C{engine::cron::resume}."""
         job = self._find(which.id)
         try:
-            await self._store.resume(job.key)
+            await self._store.resume(job.key, self._triggers.resumed_at(job))
         except StorageError as error:
             raise CronStoreFailed(str(error)) from error
         return Changed(job.trigger_id, False)

@@ -31,6 +31,13 @@ RENEW = Script(
     return 1
     """
 )
+RESUME = Script(
+    """
+    if redis.call('SREM', KEYS[1], ARGV[1]) == 1 and ARGV[2] ~= '' then
+      redis.call('SET', KEYS[2], ARGV[2], 'EX', ARGV[3])
+    end
+    """
+)
 RELEASE = Script("if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end return redis.call('DEL', KEYS[1])")
 
 
@@ -75,8 +82,8 @@ class RedisCronStore:
     async def pause(self, key: str) -> None:
         await self._link.execute("SADD", PAUSED, key)
 
-    async def resume(self, key: str) -> None:
-        await self._link.execute("SREM", PAUSED, key)
+    async def resume(self, key: str, mark: int | None) -> None:
+        await self._link.eval(RESUME, (PAUSED, _last(key)), (key, "" if mark is None else mark, KEPT))
 
     async def paused(self) -> set[str]:
         answer = await self._link.execute("SMEMBERS", PAUSED)

@@ -77,8 +77,12 @@ class ICronStore(Interface):
     async def pause(key: str) -> None:
         """Let nobody run a job until C{resume}."""
 
-    async def resume(key: str) -> None:
-        """Let a job run again."""
+    async def resume(key: str, mark: int | None) -> None:
+        """
+        Let a job run again.
+
+        @param mark: If the job was paused, slots up to this instant count as run: they were left out on purpose.
+        """
 
     async def paused() -> set[str]:
         """Return the keys of the paused jobs."""
@@ -240,8 +244,10 @@ class KvCronStore:
         kept.paused = True
         await self._keep(key, kept)
 
-    async def resume(self, key: str) -> None:
+    async def resume(self, key: str, mark: int | None) -> None:
         kept = self._job(key)
+        if kept.paused and mark is not None:
+            kept.last = mark
         kept.paused = False
         await self._keep(key, kept)
 

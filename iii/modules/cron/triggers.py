@@ -243,6 +243,10 @@ class CronTriggers:
             for due in self._waiting.pop((namespace, function_id), []):
                 self.fire(due)
 
+    def resumed_at(self, job: Job) -> int | None:
+        """Up to when a job that is resumed now counts as run; C{None}: one that runs once has still to."""
+        return None if job.promised else int(self._engine.clock.seconds()) - job.offset
+
     def remove(self, job: Job) -> None:
         """Break the promise of a job without a trigger."""
         self._end(job)

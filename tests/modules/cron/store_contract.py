@@ -111,6 +111,15 @@ class CronStoreContract(Mixin):
         self.assertEqual(await self.store.paused(), {"job"})
         self.assertIs(await self.claim(0), Claim.PAUSED)
         self.assertTrue(await self.store.lock("job", "a"))
-        await self.store.resume("job")
+        await self.store.resume("job", None)
         self.assertEqual(await self.store.paused(), set())
         self.assertIs(await self.claim(0, exclusive=False), Claim.TAKEN)
+
+    async def test_resume(self) -> None:
+        """Slots up to the mark of a job that was paused count as run; of another one they do not."""
+        await self.store.resume("job", self.now)
+        self.assertIsNone(await self.store.last("job"))
+        await self.store.pause("job")
+        await self.store.resume("job", self.now)
+        self.assertEqual(await self.store.last("job"), self.now)
+        self.assertIs(await self.claim(-1), Claim.DONE)

@@ -74,6 +74,21 @@ class FunctionTests(CronCase):
         self.wait(1)
         self.assertEqual(self.slots(), ["09:00:05"])
 
+    def test_left_out_on_purpose(self) -> None:
+        """What was due while a job was paused is not missed, whatever it does about missed times."""
+        self.schedule("0 0 * * * *", missed="once")
+        self.wait(1)
+        self.ask("engine::cron::pause", id="job")
+        self.wait(3700)
+        self.ask("engine::cron::resume", id="job")
+        self.end()
+        self.begin()
+        self.schedule("0 0 * * * *", missed="once")
+        self.wait(1)
+        self.assertEqual(self.calls(), [])
+        self.wait(3600)
+        self.assertEqual(self.slots(), ["11:00:00"])
+
     def test_run(self) -> None:
         """A job can be run besides its times, also while it is paused, and then still runs at them."""
         self.schedule("*/10 * * * * *")
