@@ -11,6 +11,7 @@ import time
 import urllib.request
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import yaml
 from twisted.internet import reactor, threads
@@ -79,7 +80,7 @@ class Configured:
         directory.mkdir(parents=True)
         self.directory = directory
         self.worker_port, self.http_port, self.api_port = free_ports(3)
-        self.config = {
+        self.config: dict[str, Any] = {
             "engine": {"api": {"port": self.api_port}, **engine},
             "workers": [
                 {"name": "iii-worker-manager", "config": {"port": self.worker_port}},
@@ -215,12 +216,19 @@ class ForegroundTests(TestCase):
         self.assertIn("stopped\n", output.read_text())
 
     async def test_unwritable_directory(self) -> None:
-        """In a directory where nothing can be written C{iii} runs; the daemon, which needs two files, names one."""
+        """
+        In a directory where nothing can be written C{iii} runs with its data elsewhere, and without that says what it
+        cannot make; the daemon, which needs two files, names one.
+        """
         nowhere = Path("/proc")  # also root cannot write there
+        config = str(self.engine.directory / "config.yaml")
+        ended = await threads.deferToThread(run, nowhere, "iii", "-c", config)
+        self.assertEqual(ended.returncode, 1)
+        self.assertIn("store /proc/data/config/store.db: ", ended.stdout + ended.stderr)
+        self.engine.config["engine"]["data_directory"] = str(self.engine.directory / "data")
+        self.engine.write()
         await threads.deferToThread(self._stops, signal.SIGTERM, nowhere)
-        ended = await threads.deferToThread(
-            run, nowhere, "twistd", "iii", "-c", str(self.engine.directory / "config.yaml")
-        )
+        ended = await threads.deferToThread(run, nowhere, "twistd", "iii", "-c", config)
         self.assertEqual(ended.returncode, 1)
         self.assertIn("/proc/twistd.log", ended.stderr.splitlines()[-1])
         self.assertFalse(listens(self.engine.worker_port))
