@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +98,10 @@ class FileTests(StateTestCase):
         )
         await self.fill(engine)
         self.assertTrue((directory / "store.db").exists())
-        self.assertFalse((engine.directory / "data" / "store.db").exists())
         await engine.stop()
+        for where, expected in ((directory, 1), (engine.directory / "data", 0)):
+            with contextlib.closing(sqlite3.connect(where / "store.db")) as connection:
+                self.assertEqual(connection.execute("SELECT count(*) > 0 FROM state").fetchone(), (expected,))
         await engine.start()
         await self.check(engine)
 
