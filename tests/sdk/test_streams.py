@@ -118,7 +118,7 @@ class StreamsContract(OneSdk):
 
         async def come() -> list[Any]:
             received = [each["data"] for each in await self.worker.received("watch")]
-            return [each for each in received if each.get("streamName") == self.stream]
+            return [each for each in received if isinstance(each, dict) and each.get("streamName") == self.stream]
 
         async def enough() -> bool:
             return len(await come()) >= count
