@@ -118,10 +118,16 @@ class StoreFile:
         """
         Return a connection that commits each statement by itself, to be used by one thread at a time.
 
-        @raise CannotOpenStore: SQLite does not do what an acknowledgement needs.
+        @raise CannotOpenStore: SQLite cannot open it, or does not do what an acknowledgement needs.
         """
         if self._inode is not None:
             self._check_there()
+        try:
+            return self._connected(read_only)
+        except sqlite3.Error as error:
+            raise self._refusal(_reason(error)) from error
+
+    def _connected(self, read_only: bool) -> sqlite3.Connection:
         connection = sqlite3.connect(
             self.path,
             timeout=BUSY_TIMEOUT,

@@ -16,6 +16,8 @@ import attrs
 
 APPLICATION_ID = 0x69696953
 """In the file's header: this is a store of iii, and nobody else's database."""
+PAGE = 4096
+"""Bytes of a page of the file, by SQLite's default."""
 
 
 @attrs.frozen(eq=False)

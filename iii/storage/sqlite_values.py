@@ -13,9 +13,10 @@ from zope.interface import implementer
 
 from iii.core.errors import EngineError
 from iii.interfaces import Collection, ILocalValues
+from iii.storage.batch import Pending, Row
 from iii.storage.errors import StorageError, TooMuchToList
 from iii.storage.schema import Table
-from iii.storage.sqlite import Pending, Row, Store
+from iii.storage.sqlite import Store
 from iii.storage.updates import Operation, Updated, apply
 
 _rows = msgspec.json.Decoder(list[tuple[str, str]]).decode

@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, execute
 
+from iii.storage.batch import Batch, Change, Pending, Row
 from iii.storage.errors import StorageError, StoreFull
 from iii.storage.queries import Reader
-from iii.storage.schema import MIGRATIONS, Table
-from iii.storage.sqlite import PAGE, Batch, Pending, Row
+from iii.storage.schema import MIGRATIONS, PAGE, Table
 
 T = TypeVar("T")
 
@@ -25,17 +25,14 @@ class VolatileStore:
         self._connection.execute(f"PRAGMA max_page_count = {max(max_bytes // PAGE, 64)}")
         self._connection.executescript("".join(MIGRATIONS))
 
-    def write(self, *changes: tuple[Table, tuple[Any, ...], Row | None]) -> Deferred[None]:
+    def write(self, *changes: Change) -> Deferred[None]:
         """Put rows, or remove them, in one transaction."""
         return execute(self._write, *changes)
 
-    def _write(self, *changes: tuple[Table, tuple[Any, ...], Row | None]) -> None:
+    def _write(self, *changes: Change) -> None:
         batch = Batch()
-        for table, key, values in changes:
-            if values is None:
-                batch.remove(table, key)
-            else:
-                batch.put(table, key, key + values)
+        for change in changes:
+            batch.add(change)
         connection = self._connection
         connection.execute("BEGIN")
         try:

@@ -17,11 +17,13 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.task import deferLater
 
+from iii.storage import sqlite
 from iii.storage.errors import StorageError
 from iii.storage.file import StoreFile
 from iii.storage.schema import STREAM
-from iii.storage.sqlite import Outcome, Store
+from iii.storage.sqlite import Store
 from iii.storage.sqlite_values import SqliteValues
+from iii.storage.writer import Outcome, Writer
 from tests.storage.case import CACHE_BYTES, LIST_BYTES, StoreCase
 
 HISTORIES = 400 if os.environ.get("III_SOAK") else 40
@@ -29,9 +31,9 @@ COLLECTIONS = [("a", "x"), ("a", "y"), ("", ""), ("a:x", "y")]
 KEYS = ["k", "", "k\0", "é"]
 
 
-class FailingStore(Store):
+class FailingWriter(Writer):
     """
-    A store whose commits fail by chance, before anything is written or instead of the last step.
+    A writer whose commits fail by chance, before anything is written or instead of the last step.
 
     @ivar chance: Of C{random}; C{None}: none fails.
     """
@@ -86,14 +88,16 @@ class HistoryTests(StoreCase):
                 raise AssertionError(f"seed {seed}: {error}") from error
         self.assertGreater(seen_failures, HISTORIES)
 
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(sqlite, "Writer", FailingWriter)
+
     async def history(self, chance: random.Random, *, failing: bool) -> int:
 
         self.directory = Path(self.mktemp()).resolve()
         reports = SlowReports(chance)
-        store = FailingStore(
-            StoreFile(self.directory), reactor, reports.from_thread, max_bytes=2**30, backlog_bytes=2**20
-        )
-        store.chance = chance if failing else None
+        store = Store(StoreFile(self.directory), reactor, reports.from_thread, max_bytes=2**30, backlog_bytes=2**20)
+        store._writer.chance = chance if failing else None
         store.startService()
         values = SqliteValues(store, STREAM, LIST_BYTES, chance.choice((0, 2000, CACHE_BYTES)))
         steps: list[Step] = []
@@ -110,7 +114,7 @@ class HistoryTests(StoreCase):
                 await deferLater(reactor, chance.choice((0, 0, 0.001)))
         await DeferredList(waiting)
         model = self.replay(steps, exact=not failing)
-        store.chance = None
+        store._writer.chance = None
         for collection in COLLECTIONS:
             expected = [(key, value) for (where, key), value in model.items() if where == collection]
             self.assertEqual(await values.items(collection), expected)

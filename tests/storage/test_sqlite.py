@@ -120,8 +120,8 @@ class WriteTests(StoreCase):
         """What was decided while a commit failed is not committed: it may rest on what was taken back."""
         store = self.open()
         failing = store.write((STATE, ("s", "a"), WRONG))
-        store._notify()  # the thread takes the batch now
-        while store._next.waiting:
+        store._writer.notify()  # the thread takes the batch now
+        while store._writer._next:
             await deferLater(reactor, 0)
         resting = self.put(store, "b")
         await failure_of(failing, StorageError)
@@ -151,12 +151,12 @@ class WriteTests(StoreCase):
     async def test_cannot_be_measured(self) -> None:
         """A commit is answered also when the file cannot be measured after it, and the next one is committed."""
         store = self.open(max_bytes=100_000)
-        store._max_bytes = store._bytes_used + 1  # nearly full: each commit is measured
+        store._writer._max_bytes = store._writer.bytes_used + 1  # nearly full: each commit is measured
 
         def measure(connection: sqlite3.Connection) -> int:
             raise sqlite3.OperationalError("disk I/O error")
 
-        self.patch(store, "_measure", measure)
+        self.patch(store._writer, "_measure", measure)
         await self.put(store, "a")
         await self.put(store, "b")
         self.assertEqual(self.stored(), [("a",), ("b",)])

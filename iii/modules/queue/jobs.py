@@ -15,9 +15,9 @@ import attrs
 import msgspec
 from twisted.internet.defer import Deferred
 
+from iii.storage.batch import Pending
 from iii.storage.queries import Reader
 from iii.storage.schema import JOB, Table
-from iii.storage.sqlite import Pending
 
 READY, DELAYED, DEAD = range(3)
 STATES = ("ready", "delayed", "dead")
