@@ -74,8 +74,9 @@ class SqliteValues:
         pending = self._store.pending(self._table, place)
         if pending is None:
             return succeed(None)
-        # What has just removed it is to be on disk first.
-        return pending.committed().addCallbacks(lambda _: None, lambda _: self.delete(collection, key))
+        # What has just removed it is to be on disk first.  If that fails, so does this: tried again, it would come
+        # after changes that were asked for later.
+        return pending.committed().addCallback(lambda _: None)
 
     def update(
         self,

@@ -6,10 +6,11 @@ from twisted.internet.defer import gatherResults
 from twisted.trial.unittest import TestCase
 
 from iii.storage import sqlite_values
+from iii.storage.errors import StorageError
 from iii.storage.memory import MemoryValues
 from iii.storage.schema import STATE
 from iii.storage.sqlite_values import SqliteValues
-from tests.storage.case import CACHE_BYTES, StoreCase
+from tests.storage.case import CACHE_BYTES, StoreCase, failure_of
 from tests.storage.values_contract import LIST_BYTES, ValuesContract
 
 
@@ -34,3 +35,14 @@ class SqliteValuesTests(ValuesContract, StoreCase):
         first.clear()
         self.assertEqual((second, other), ([("k", b"1")], [("k", b"1")]))
         self.assertEqual(len(read), 2)
+
+    async def test_removed_twice_in_vain(self) -> None:
+        """What is removed when it is being removed already shares the fate of that, also when it fails."""
+        await self.values.put(("s",), "k", b"1")
+        store = self.stores[0]
+        first = self.values.delete(("s",), "k")
+        second = self.values.delete(("s",), "k")
+        wrong = store.write((STATE, ("s", "wrong"), (None,)))
+        for failing in (first, second, wrong):
+            await failure_of(failing, StorageError)
+        self.assertEqual(await self.values.get(("s",), "k"), b"1")
