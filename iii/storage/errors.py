@@ -1,10 +1,14 @@
-"""What goes wrong with stored data.  Modules put the text behind a code of their own (C{Failed to set value: …})."""
+"""What goes wrong with stored data, and how modules tell it: with a code of their own (C{Failed to set value: …})."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 import attrs
+
+from iii.core.errors import EngineError
 
 
 @attrs.define(str=False)
@@ -55,3 +59,23 @@ class CannotOpenStore(Exception):
 
     def __str__(self) -> str:
         return f"store {self.path}: {self.reason}"
+
+
+@attrs.define(str=False)
+class StoreFailed(EngineError):
+    """
+    A function could not do what was asked, because of its store.
+
+    @ivar cause: The store's own words.
+    """
+
+    cause: str
+
+
+@contextmanager
+def failing_as(kind: Callable[[str], StoreFailed]) -> Iterator[None]:
+    """Tell the caller of a function what its store says."""
+    try:
+        yield
+    except StorageError as error:
+        raise kind(str(error)) from error

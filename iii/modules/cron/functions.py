@@ -18,7 +18,7 @@ from iii.modules.cron.jobs import Job
 from iii.modules.cron.runs import Runs
 from iii.modules.cron.store import ICronStore
 from iii.modules.cron.triggers import CronTriggers
-from iii.storage.errors import StorageError
+from iii.storage.errors import StoreFailed, failing_as
 
 ROWS = 3
 """Jobs of one turn of a listing: ten times of one on Saturdays, 29 February, take 6 ms to find."""
@@ -43,12 +43,11 @@ class JobInUse(EngineError):
 
 
 @attrs.define(str=False)
-class CronStoreFailed(EngineError):
+class CronStoreFailed(StoreFailed):
     """What was asked for cannot be kept, or read; nothing has changed, as far as is known."""
 
     code = "cron_store_failed"
     text = "the store of cron failed: {cause}"
-    cause: str
 
 
 class ListQuery(msgspec.Struct):
@@ -192,10 +191,8 @@ class CronFunctions:
     async def list(self, query: ListQuery, caller: Caller) -> Listing:
         """C{engine::cron::list}.  A job with C{at} that is listed is on disk."""
         await self._triggers.settled()
-        try:
+        with failing_as(CronStoreFailed):
             paused = await self._store.paused()
-        except StorageError as error:
-            raise CronStoreFailed(str(error)) from error
         chosen = sorted(
             (job for job in self._triggers.jobs if query.function_id in (None, job.function_id)),
             key=lambda job: (job.trigger_id, job.key),
@@ -219,19 +216,15 @@ class CronFunctions:
     async def pause(self, which: WhichJob, caller: Caller) -> Changed:
         """C{engine::cron::pause}."""
         job = self._find(which.id)
-        try:
+        with failing_as(CronStoreFailed):
             await self._store.pause(job.key)
-        except StorageError as error:
-            raise CronStoreFailed(str(error)) from error
         return Changed(job.trigger_id, True)
 
     async def resume(self, which: WhichJob, caller: Caller) -> Changed:
         """C{engine::cron::resume}."""
         job = self._find(which.id)
-        try:
+        with failing_as(CronStoreFailed):
             await self._store.resume(job.key, self._triggers.resumed_at(job))
-        except StorageError as error:
-            raise CronStoreFailed(str(error)) from error
         return Changed(job.trigger_id, False)
 
     def run(self, which: WhichJob, caller: Caller) -> Started:

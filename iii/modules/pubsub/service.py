@@ -20,7 +20,7 @@ from iii.modules.pubsub.delivery import Message
 from iii.modules.pubsub.exchange import IExchange
 from iii.modules.pubsub.topics import MAX_TOPIC
 from iii.modules.pubsub.triggers import SubscribeTriggers
-from iii.storage.errors import StorageError
+from iii.storage.errors import StoreFailed, failing_as
 from iii.wire.messages import ABSENT
 
 
@@ -33,12 +33,11 @@ class TopicNotSet(EngineError):
 
 
 @attrs.define(str=False)
-class PublishFailed(EngineError):
+class PublishFailed(StoreFailed):
     """A message could not be passed on; perhaps nobody has got it."""
 
     code: ClassVar[str] = "PUBLISH_ERROR"
     text: ClassVar[str] = "Failed to publish: {cause}"
-    cause: str
 
 
 class Publication(msgspec.Struct):
@@ -92,7 +91,5 @@ class PubSubModule(Service):
         if len(given.topic) > MAX_TOPIC:
             raise InvalidInput("publish", f"`topic` has more than {MAX_TOPIC} characters")
         self._engine.counters.pubsub_messages += 1
-        try:
+        with failing_as(PublishFailed):
             await self._exchange.publish(Message(given.topic, given.data, caller.traceparent, caller.baggage))
-        except StorageError as error:
-            raise PublishFailed(str(error)) from error

@@ -7,6 +7,7 @@ from typing import ClassVar
 import attrs
 
 from iii.core.errors import EngineError
+from iii.storage.errors import StoreFailed
 
 
 @attrs.define(str=False)
@@ -98,17 +99,6 @@ class MessageIdNotSet(EngineError):
 
     code: ClassVar[str] = "message_id_not_set"
     text: ClassVar[str] = "Message ID is required"
-
-
-@attrs.define(str=False)
-class StoreFailed(EngineError):
-    """
-    The store could not do what was asked; nothing has changed.
-
-    @ivar cause: The store's own words.
-    """
-
-    cause: str
 
 
 @attrs.define(str=False)

@@ -26,7 +26,7 @@ from iii.modules.queue.inspection import DeadLetter, DlqRow, Inspection, JobView
 from iii.modules.queue.moves import Filter, Moves
 from iii.modules.queue.named import Enqueue, NamedQueues, Receipt
 from iii.modules.queue.topics import Publish, Topics
-from iii.storage.errors import StorageError
+from iii.storage.errors import StoreFailed, failing_as
 from iii.wire.messages import ABSENT
 
 T = TypeVar("T")
@@ -301,8 +301,6 @@ def _message(given: Message, function_id: str) -> str:
     return name
 
 
-async def _or_fail(doing: Awaitable[T], failed: Callable[[str], Exception]) -> T:
-    try:
+async def _or_fail(doing: Awaitable[T], failed: Callable[[str], StoreFailed]) -> T:
+    with failing_as(failed):
         return await doing
-    except StorageError as error:
-        raise failed(str(error)) from error

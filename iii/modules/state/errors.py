@@ -6,18 +6,7 @@ from typing import ClassVar
 
 import attrs
 
-from iii.core.errors import EngineError
-
-
-@attrs.define(str=False)
-class StoreFailed(EngineError):
-    """
-    The store could not do what was asked; nothing has changed.
-
-    @ivar cause: The store's own words.
-    """
-
-    cause: str
+from iii.storage.errors import StoreFailed
 
 
 @attrs.define(str=False)

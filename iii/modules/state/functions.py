@@ -22,7 +22,7 @@ from iii.interfaces import IValues
 from iii.modules.state import errors
 from iii.modules.state.triggers import StateTriggers
 from iii.storage.checks import check_depth, check_size, page
-from iii.storage.errors import StorageError
+from iii.storage.errors import StorageError, StoreFailed, failing_as
 from iii.storage.updates import MAX_OPERATIONS, Operation, OperationError, Updated
 from iii.wire.messages import NULL
 
@@ -186,10 +186,8 @@ class StateFunctions:
 
     async def list(self, given: Listing, caller: Caller) -> Raw:
         """C{state::list}."""
-        try:
+        with failing_as(errors.ListFailed):
             items = await self._values.items((given.scope,))
-        except StorageError as error:
-            raise errors.ListFailed(str(error)) from error
         if given.prefix:
             items = [item for item in items if item[0].startswith(given.prefix)]
         items = page(items, given.after, given.limit)
@@ -199,10 +197,8 @@ class StateFunctions:
 
     async def list_groups(self, given: NoInput, caller: Caller) -> Groups:
         """C{state::list_groups}."""
-        try:
+        with failing_as(errors.ListGroupsFailed):
             return Groups([scope for (scope,) in await self._values.collections()])
-        except StorageError as error:
-            raise errors.ListGroupsFailed(str(error)) from error
 
     def _tell(self, scope: str, key: str, old: bytes | None, new: bytes, caller: Caller) -> None:
         self._triggers.changed("state:created" if old is None else "state:updated", scope, key, old, new, caller)
@@ -230,7 +226,7 @@ def _or_null(value: bytes | None) -> Raw:
     return NULL if value is None else Raw(value)
 
 
-def _failed(kind: Callable[[str], errors.StoreFailed], failure: Failure) -> NoReturn:
+def _failed(kind: Callable[[str], StoreFailed], failure: Failure) -> NoReturn:
     if failure.check(StorageError):
         raise kind(str(failure.value)) from failure.value
     failure.raiseException()

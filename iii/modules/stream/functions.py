@@ -41,12 +41,11 @@ from iii.modules.stream.shapes import (
     UpdateFailed,
     UpdateInput,
     encode,
-    failing_as,
     value,
 )
 from iii.modules.stream.triggers import StreamTriggers
 from iii.storage.checks import check_depth, check_size, page
-from iii.storage.errors import StorageError
+from iii.storage.errors import StorageError, failing_as
 from iii.wire.messages import NULL, is_null
 
 

@@ -7,8 +7,7 @@ there is an error where it is required.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar
 
 import attrs
@@ -16,7 +15,7 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from iii.core.errors import EngineError
-from iii.storage.errors import StorageError
+from iii.storage.errors import StoreFailed
 from iii.storage.updates import MAX_OPERATIONS, Operation
 from iii.wire.messages import NULL
 
@@ -152,12 +151,11 @@ def value(stored: bytes | None) -> Raw:
 
 
 @attrs.define(str=False)
-class StreamError(EngineError):
+class StreamError(StoreFailed):
     """A function of streams has failed, because of the store or of the worker that keeps the stream."""
 
     text: ClassVar[str] = "Failed to {action}: {cause}"
     action: ClassVar[str]
-    cause: str
 
     def __str__(self) -> str:
         return self.text.format(action=self.action, cause=self.cause)
@@ -217,15 +215,6 @@ class SendFailed(StreamError):
 
     code = "STREAM_SEND_ERROR"
     action = "send event"
-
-
-@contextmanager
-def failing_as(kind: type[StreamError]) -> Iterator[None]:
-    """Tell the caller what a store says."""
-    try:
-        yield
-    except StorageError as error:
-        raise kind(str(error)) from error
 
 
 @attrs.define(str=False)
