@@ -9,7 +9,7 @@ calls outstanding, ties in turn.  Built-in functions live in the default namespa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 import msgspec
@@ -20,7 +20,7 @@ from twisted.logger import Logger
 from iii.core.errors import EngineError, InternalError, InvalidInput
 from iii.core.ids import new_id
 from iii.core.invocations import Call, CallFailed
-from iii.wire.messages import ABSENT, DEFAULT_NAMESPACE, RegisterFunction, value_of
+from iii.wire.messages import ABSENT, DEFAULT_NAMESPACE, ErrorBody, RegisterFunction, value_of
 
 if TYPE_CHECKING:
     from iii.core.connections import Connection
@@ -72,6 +72,13 @@ class FunctionDeclaration:
 _NOTHING = Raw(b"{}")
 
 
+class Outcome(Protocol):
+    """Who is told how a call has ended; a L{Call} is one."""
+
+    def finish(self, result: Raw, error: ErrorBody | None) -> None: ...
+    def fail(self, error: EngineError) -> None: ...
+
+
 class BuiltinFunction:
     """A declared function as the core calls it."""
 
@@ -112,6 +119,10 @@ class BuiltinFunction:
         except Exception:
             self._defect(call)
             return
+        self.run(call, given, caller)
+
+    def run(self, call: Outcome, given: Any, caller: Caller) -> None:
+        """Likewise, with the input as the handler gets it."""
         try:
             outcome = self.declaration.handler(given, caller)
         except EngineError as error:
@@ -127,7 +138,7 @@ class BuiltinFunction:
             else:
                 self._finish(call, outcome)
 
-    def _finish(self, call: Call, value: Any) -> None:
+    def _finish(self, call: Outcome, value: Any) -> None:
         try:
             result = ABSENT if value is None else Raw(self._encode(value))
         except Exception:
@@ -135,7 +146,7 @@ class BuiltinFunction:
         else:
             call.finish(result, None)
 
-    def _failed(self, call: Call, failure: Any) -> None:
+    def _failed(self, call: Outcome, failure: Any) -> None:
         if failure.check(EngineError):
             call.fail(failure.value)
         elif failure.check(CallFailed):
@@ -143,7 +154,7 @@ class BuiltinFunction:
         else:
             self._defect(call, failure)
 
-    def _defect(self, call: Call, failure: Any = None) -> None:
+    def _defect(self, call: Outcome, failure: Any = None) -> None:
         error_id = new_id()
         self.log.failure("{function} failed, error {error_id}", failure, function=self.id, error_id=error_id)
         call.fail(InternalError(error_id))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import attrs
 from msgspec import Raw
 
 from iii.core.budget import detach, size_of
+from iii.core.enqueuing import ENQUEUE, EnqueueRequest
 from iii.core.errors import (
+    EngineError,
     EnqueueFailed,
     InvalidNamespace,
     InvocationIdReused,
@@ -16,6 +19,7 @@ from iii.core.errors import (
     PayloadTooLarge,
     TooManyRegistrations,
 )
+from iii.core.functions import BuiltinFunction, Caller
 from iii.core.ids import ordered_id
 from iii.core.invocations import Call, discard, error_body
 from iii.core.tracing import limit, passed_on, with_function
@@ -36,8 +40,7 @@ if TYPE_CHECKING:
     from iii.core.connections import Connection
     from iii.core.engine import Engine
 
-
-_OPTIONS = Enqueue.__struct_fields__[1:]
+_ENGINE = Caller()
 
 
 class MadeCalls:
@@ -151,34 +154,28 @@ class MadeCalls:
 
     def _enqueue(self, message: InvokeFunction, namespace: str, action: Enqueue) -> None:
         """Hand a call to the queue provider and answer with the receipt (spec/worker-protocol.md, 7.3)."""
-        receipt = ordered_id(int(self._engine.clock.seconds() * 1000))
-        payload: dict[str, Any] = {
-            "queue": action.queue,
-            "function_id": message.function_id,
-            "data": message.data or NULL,
-            "messageReceiptId": receipt,
-            "traceparent": message.traceparent,
-            "baggage": with_function(message.baggage, message.function_id),
-        }
-        if namespace != DEFAULT_NAMESPACE:
-            payload["namespace"] = namespace
-        for name in _OPTIONS:
-            value = getattr(action, name)
-            if value is not None:
-                payload[name] = value
-        waiting = self._call(message)
-
-        def enqueued(_: Call, result: Raw, error: ErrorBody | None) -> None:
-            if error is None and action.deduplication_key is not None and result:
-                waiting.finish(result, None)  # perhaps the receipt of an earlier message
-            elif error is None:
-                waiting.finish(Raw(b'{"messageReceiptId":"%b"}' % receipt.encode()), None)
-            elif error.code == "function_not_found":
-                waiting.fail(NoQueueProvider(error.message))
-            else:
-                waiting.fail(EnqueueFailed(error.code, error.message))
-
-        self._engine.invoke("engine::queue::enqueue", Raw(encode(payload)), enqueued)
+        engine, function_id = self._engine, message.function_id
+        request = EnqueueRequest(
+            action.queue,
+            function_id,
+            message.data or NULL,
+            ordered_id(int(engine.clock.seconds() * 1000)),
+            message.traceparent,
+            with_function(message.baggage, function_id),
+            None if namespace == DEFAULT_NAMESPACE else namespace,
+            action.delay_ms,
+            action.run_at,
+            action.priority,
+            action.deduplication_key,
+            action.deduplication_window_ms,
+        )
+        provider = engine.functions.find(DEFAULT_NAMESPACE, ENQUEUE)
+        if isinstance(provider, BuiltinFunction) and provider.declaration.input is EnqueueRequest:
+            engine.counters.calls += 1
+            provider.run(_Enqueued(self._call(message)), request, _ENGINE)
+        else:
+            enqueued = _EnqueuedElsewhere(self._call(message), request)
+            engine.invoke(ENQUEUE, Raw(request.payload()), lambda _, result, error: enqueued.finish(result, error))
 
     def release_held(self) -> None:
         """The worker's registrations apply: make the calls that waited for that."""
@@ -209,3 +206,41 @@ class MadeCalls:
             call.cancel()
         self._waiting.clear()
         self._held.clear()
+
+
+@attrs.frozen
+class _Enqueued:
+    """
+    What the queues of the engine tell about a message.
+
+    @ivar waiting: The call that waits for the receipt.
+    """
+
+    waiting: Call
+
+    def finish(self, result: Raw, error: ErrorBody | None) -> None:
+        if error is None:
+            self.waiting.finish(result, None)
+        elif error.code == "function_not_found":
+            self.waiting.fail(NoQueueProvider(error.message))
+        else:
+            self.waiting.fail(EnqueueFailed(error.code, error.message))
+
+    def fail(self, error: EngineError) -> None:
+        self.finish(ABSENT, error_body(error))
+
+
+@attrs.frozen
+class _EnqueuedElsewhere(_Enqueued):
+    """
+    Likewise a provider that is a worker: the receipt is the engine's, unless it may be that of an earlier message.
+    """
+
+    request: EnqueueRequest
+
+    def finish(self, result: Raw, error: ErrorBody | None) -> None:
+        request = self.request
+        if error is None and (request.deduplication_key is None or not result):
+            assert request.messageReceiptId is not None
+            result = Raw(b'{"messageReceiptId":"%b"}' % request.messageReceiptId.encode())
+        super().finish(result, error)

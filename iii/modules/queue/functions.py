@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta, Raw
 
+from iii.core.enqueuing import ENQUEUE, EnqueueRequest, Receipt
 from iii.core.errors import InvalidInput
 from iii.core.functions import AnyInput, Caller, FunctionDeclaration
 from iii.modules.queue.control import Control
@@ -24,7 +25,7 @@ from iii.modules.queue.errors import (
 )
 from iii.modules.queue.inspection import DeadLetter, DlqRow, Inspection, JobView, Natural, State, Stats, TopicRow
 from iii.modules.queue.moves import Filter, Moves
-from iii.modules.queue.named import Enqueue, NamedQueues, Receipt
+from iii.modules.queue.named import NamedQueues
 from iii.modules.queue.topics import Publish, Topics
 from iii.storage.errors import StoreFailed, failing_as
 from iii.wire.messages import ABSENT
@@ -172,7 +173,7 @@ class QueueFunctions:
 
         return [
             function(
-                "engine::queue::enqueue", "Put a message into a named queue", Enqueue, self._named.enqueue, Receipt
+                ENQUEUE, "Put a message into a named queue", EnqueueRequest, self._named.enqueue, Receipt
             ),
             function(
                 "iii::durable::publish", "Publish a message to a topic, durably", Publish, self._topics.publish, None

@@ -13,14 +13,14 @@ from datetime import datetime
 from functools import partial
 from hashlib import blake2b
 from itertools import count
-from typing import Annotated
 
 import msgspec
-from msgspec import Meta, Raw
+from msgspec import Raw
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 
 from iii.config.blocks.queue import QueueConfig
+from iii.core.enqueuing import EnqueueRequest, Receipt
 from iii.core.functions import Caller
 from iii.core.ids import ordered_id
 from iii.modules.queue.delivery import Line
@@ -49,35 +49,6 @@ _members = msgspec.json.Decoder(dict[str, Raw]).decode
 _hidden = re.compile(r"(?:^|,)\s*iii\.tag\.(?:kind|display_name|hidden)\s*=[^,]*")
 
 
-class Enqueue(msgspec.Struct):
-    """A message for a named queue; from C{delay_ms} on, the members are not in the reference."""
-
-    queue: str
-    function_id: str
-    data: Raw = NULL
-    messageReceiptId: str | None = None
-    traceparent: str | None = None
-    baggage: str | None = None
-    namespace: str | None = None
-    delay_ms: Annotated[int | None, Meta(description="how long it waits before it may run")] = None
-    run_at: Annotated[int | str | None, Meta(description="when it may run: ms since the epoch, or ISO 8601")] = None
-    priority: Annotated[int | None, Meta(description="0 to 255; higher ones run first")] = None
-    deduplication_key: Annotated[str | None, Meta(description="of two with one key, the second is not taken")] = None
-    deduplication_window_ms: Annotated[int | None, Meta(description="how long the key counts")] = None
-
-
-class Receipt(msgspec.Struct, omit_defaults=True):
-    """
-    The message is on disk.
-
-    @ivar messageReceiptId: Its id.
-    @ivar deduplicated: It is that of an earlier message with the same key; this one was not taken.
-    """
-
-    messageReceiptId: str
-    deduplicated: bool = False
-
-
 class NamedQueues:
     """
     The configured queues.
@@ -94,7 +65,7 @@ class NamedQueues:
         """@param positions: Where new jobs stand."""
         self._positions = positions
 
-    def enqueue(self, given: Enqueue, caller: Caller) -> Deferred[Receipt]:
+    def enqueue(self, given: EnqueueRequest, caller: Caller) -> Deferred[Receipt]:
         """C{engine::queue::enqueue}: fires when the message is on disk."""
         queue = self.queues.get(given.queue)
         if queue is None:
@@ -138,7 +109,9 @@ class NamedQueues:
         self._dispatcher.arrived(queue, job)
         return Receipt(job.id)
 
-    def _enqueue_once(self, queue: Queue, job: Job, given: Enqueue, config: QueueConfig, now: int) -> Deferred[Receipt]:
+    def _enqueue_once(
+        self, queue: Queue, job: Job, given: EnqueueRequest, config: QueueConfig, now: int
+    ) -> Deferred[Receipt]:
         """Take a message unless another one had its key a short while ago."""
         window = given.deduplication_window_ms
         if window is None:
@@ -193,7 +166,7 @@ def digested(text: str) -> str:
     return f"blake2b:{blake2b(text.encode(), digest_size=20).hexdigest()}"
 
 
-def _group(given: Enqueue, config: QueueConfig, data: bytes) -> str:
+def _group(given: EnqueueRequest, config: QueueConfig, data: bytes) -> str:
     """Return the group of a message: the JSON of its member, whatever that is."""
     field = config.message_group_field
     assert field is not None
@@ -205,7 +178,7 @@ def _group(given: Enqueue, config: QueueConfig, data: bytes) -> str:
     return digested(bytes(value).decode())
 
 
-def _rank(given: Enqueue, config: QueueConfig, data: bytes) -> int:
+def _rank(given: EnqueueRequest, config: QueueConfig, data: bytes) -> int:
     priority = given.priority
     if priority is None:
         if config.priority_field is None or not data.startswith(b"{"):
@@ -220,7 +193,7 @@ def _rank(given: Enqueue, config: QueueConfig, data: bytes) -> int:
     return -min(priority, config.max_priority or MAX_PRIORITY)
 
 
-def _due_ms(given: Enqueue, config: QueueConfig, now: int) -> int:
+def _due_ms(given: EnqueueRequest, config: QueueConfig, now: int) -> int:
     """Return when a message may run."""
     if given.run_at is not None:
         if given.delay_ms is not None:
