@@ -11,6 +11,7 @@ that concern few jobs are partial.
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import attrs
 
@@ -18,6 +19,8 @@ APPLICATION_ID = 0x69696953
 """In the file's header: this is a store of iii, and nobody else's database."""
 PAGE = 4096
 """Bytes of a page of the file, by SQLite's default."""
+SMALL = 100
+"""Bytes that the columns of a row count which cannot be large."""
 
 
 @attrs.frozen(eq=False)
@@ -27,11 +30,29 @@ class Table:
 
     @ivar key: The columns that tell rows apart.
     @ivar values: The others.
+    @ivar large: Those of them whose size counts; the others together count C{SMALL}.
+    @ivar overlaid: Somebody wants to know what is decided about its rows and not yet committed.
     """
 
     name: str
     key: tuple[str, ...]
     values: tuple[str, ...]
+    large: tuple[str, ...] = attrs.field(default=attrs.Factory(lambda table: table.values, takes_self=True))
+    overlaid: bool = True
+    _large: tuple[int, ...] = attrs.field(init=False)
+
+    @_large.default
+    def _positions(self) -> tuple[int, ...]:
+        return tuple(map(self.values.index, self.large))
+
+    def size(self, values: tuple[Any, ...]) -> int:
+        """The bytes of what a row has in these columns, about."""
+        size = SMALL
+        for position in self._large:
+            value = values[position]
+            if value.__class__ is bytes or value.__class__ is str:
+                size += len(value)
+        return size
 
     @cache  # noqa: B019 (tables are made once, in this file)
     def put(self, count: int) -> str:
@@ -66,6 +87,8 @@ JOB = Table(
         "id", "queue", "state", "rank", "message_group", "namespace", "function_id", "data", "traceparent", "baggage",
         "attempts", "interruptions", "due_ms", "created_ms", "failed_ms", "error",
     ),
+    large=("function_id", "data", "baggage", "error"),
+    overlaid=False,
 )  # fmt: skip
 SUBSCRIPTION = Table("subscription", ("topic", "namespace", "function_id"), ("settings", "seen_ms"))
 PAUSED_QUEUE = Table("paused_queue", ("queue",), ("since_ms",))

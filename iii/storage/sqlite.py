@@ -151,10 +151,10 @@ class Store(Service):
         @return: Fires when all is on disk; else fails with L{StorageError}, and nothing has changed.
         """
         size, grows = 0, False
-        for _, key, values in changes:
+        for table, key, values in changes:
             size += _size(key)
             if values is not None:
-                size, grows = size + _size(values), True
+                size, grows = size + table.size(values), True
         refusal = self._refusal(size, grows=grows)
         if refusal is not None:
             return fail(refusal)
@@ -162,10 +162,8 @@ class Store(Service):
         waiting: Deferred[None] = Deferred()
         batch = self._writer.write(changes, size, waiting)
         for table, key, values in changes:
-            overlay = self._overlay.get(table)
-            if overlay is None:
-                overlay = self._overlay[table] = {}
-            overlay[key] = Pending(values, batch)
+            if table.overlaid:
+                self._overlay.setdefault(table, {})[key] = Pending(values, batch)
         return waiting
 
     def _refusal(self, size: int, *, grows: bool) -> StorageError | None:
@@ -211,7 +209,9 @@ class Store(Service):
         """The file has the truth about a batch's rows, unless a later batch changes them, too."""
         for tables in (batch.rows, batch.removed):
             for table, keys in tables.items():
-                overlay = self._overlay.get(table, {})
+                overlay = self._overlay.get(table)
+                if overlay is None:
+                    continue
                 for key in keys:
                     pending = overlay.get(key)
                     if pending is not None and pending.batch is batch:

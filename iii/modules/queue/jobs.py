@@ -124,10 +124,6 @@ class JobStore:
         """
         if job.data is not None:
             return job.data
-        pending = self._store.pending(JOB, (job.position,))
-        if pending is not None and pending.values is not None:
-            data: bytes = pending.values[JOB.values.index("data")]
-            return data
         return self._store.read("SELECT data FROM job WHERE position = ?", (job.position,))[0][0]  # type: ignore[no-any-return]
 
     # Reading what is committed.  L{StorageError} when that fails.
