@@ -66,7 +66,6 @@ class Queue:
     counts: list[int] = attrs.field(factory=lambda: [0, 0, 0])
     delivered: int = 0
     failed: int = 0
-    serving: bool = False
     scheduled: bool = False
 
     @property
@@ -109,6 +108,7 @@ class Dispatcher:
         self.ledger = Ledger(jobs, clock, self.serve_all)
         self.stopping, self._stopped = True, False
         self._missing: dict[Target, Missing] = {}
+        self._scheduled: list[Queue] = []
         self._wakes: Wakes[Queue] = Wakes(clock, self.serve)
         self._complaints = Complaints(self.log, clock)
 
@@ -166,32 +166,33 @@ class Dispatcher:
             queue.line.put_off(job)
         else:
             queue.line.arrived(job)
-        if not queue.serving:
-            self.serve(queue)
+        self.serve(queue)
 
     # Starting jobs.
 
     def serve_all(self) -> None:
         """Look at every queue."""
         for queue in self.queues.values():
-            self.serve_later(queue)
-
-    def serve_later(self, queue: Queue) -> None:
-        """Look at a queue in another turn of the reactor."""
-        if not queue.scheduled:
-            queue.scheduled = True
-            self._clock.callLater(0, self._serve_scheduled, queue)
-
-    def _serve_scheduled(self, queue: Queue) -> None:
-        queue.scheduled = False
-        self.serve(queue)
+            self.serve(queue)
 
     def serve(self, queue: Queue) -> None:
-        """Start what may start now."""
-        if queue.serving or self.stopping or self.ledger.failing:
+        """Start what may start, when this turn's events have been handled: what comes together starts together."""
+        if not queue.scheduled:
+            queue.scheduled = True
+            if not self._scheduled:
+                self._clock.callLater(0, self._serve_scheduled)
+            self._scheduled.append(queue)
+
+    def _serve_scheduled(self) -> None:
+        scheduled, self._scheduled = self._scheduled, []
+        for queue in scheduled:
+            queue.scheduled = False
+            self._serve(queue)
+
+    def _serve(self, queue: Queue) -> None:
+        if self.stopping or self.ledger.failing:
             return
         line, now = queue.line, self.now_ms()
-        queue.serving = True
         try:
             piece = line.wanted(now)
             if piece is not None:
@@ -202,16 +203,14 @@ class Dispatcher:
                     break
                 self._start(queue, job, now)
             else:
-                self.serve_later(queue)
+                self.serve(queue)
                 return
             if line.wanted(now) is not None:
-                self.serve_later(queue)
+                self.serve(queue)
                 return
         except StorageError as error:
             self._complaints.warn("{queue}: jobs cannot be read: {error}", queue=queue.shown, error=str(error))
             self._wakes.at(queue, now + PUT_OFF_MS)
-        finally:
-            queue.serving = False
         wake = line.wake_ms(now)
         if wake is not None:
             self._wakes.at(queue, wake)
@@ -295,8 +294,7 @@ class Dispatcher:
         queue.counts[job.state] -= 1
         queue.delivered += 1
         self.ledger.remove(job, partial(line.written, job))
-        if not queue.serving:
-            self.serve(queue)
+        self.serve(queue)
 
     def _failed(self, queue: Queue, job: Job, error: ErrorBody) -> None:
         job.attempts += 1
@@ -315,8 +313,7 @@ class Dispatcher:
         job.state, job.due_ms = DELAYED, self.now_ms() + delay_ms
         queue.counts[DELAYED] += 1
         self.ledger.put(job, partial(self._put_off_written, queue, job))
-        if not queue.serving:
-            self.serve(queue)
+        self.serve(queue)
 
     def _put_off_written(self, queue: Queue, job: Job) -> None:
         queue.line.put_off(job)
@@ -335,8 +332,7 @@ class Dispatcher:
             text=error.message,
         )  # fmt: skip
         self.ledger.put(job, partial(line.written, job))
-        if not queue.serving:
-            self.serve(queue)
+        self.serve(queue)
 
     def _interrupted(self, queue: Queue, job: Job, error: ErrorBody, function_id: str) -> None:
         """The worker went: that is not the job's fault, up to a bound.  When the engine stops, it runs again later."""
@@ -356,8 +352,7 @@ class Dispatcher:
     def _gone(self, queue: Queue, job: Job, error: ErrorBody, function_id: str) -> None:
         """The function went before it was called."""
         self._park(queue, job, (job.namespace, function_id), self.now_ms())
-        if not queue.serving:
-            self.serve(queue)
+        self.serve(queue)
 
     def _overloaded(self, queue: Queue, job: Job, error: ErrorBody, function_id: str) -> None:
         self._put_off(queue, job, PUT_OFF_MS)
@@ -389,7 +384,7 @@ class Dispatcher:
             return
         for queue in self._missing.pop(target).queues:
             queue.line.release(target)
-            self.serve_later(queue)
+            self.serve(queue)
 
 
 def shortened(error: ErrorBody) -> str:

@@ -209,7 +209,7 @@ class Topics:
         queue.line.follow(self._policy(subscription.latest, wishes))
         queue.condition = wishes[-1].condition
         queue.line.attended = True
-        self._dispatcher.serve_later(queue)
+        self._dispatcher.serve(queue)
 
     def _policy(self, latest: QueueConfig, wishes: list[Wish] | None) -> Policy:
         each = [latest] if wishes is None else [wanted.config for wanted in wishes]
