@@ -208,7 +208,7 @@ class MadeCalls:
         self._held.clear()
 
 
-@attrs.frozen
+@attrs.define(eq=False)  # not frozen: that would cost half a microsecond
 class _Enqueued:
     """
     What the queues of the engine tell about a message.
@@ -230,7 +230,7 @@ class _Enqueued:
         self.finish(ABSENT, error_body(error))
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class _EnqueuedElsewhere(_Enqueued):
     """
     Likewise a provider that is a worker: the receipt is the engine's, unless it may be that of an earlier message.

@@ -241,6 +241,7 @@ class Inspection:
                 raise TooMuchToList(self._list_bytes)
             return select(connection, f"{condition} LIMIT ? OFFSET ?", given)
 
+        self._dispatcher.ledger.flush()
         return await self._jobs.snapshot(read)
 
 

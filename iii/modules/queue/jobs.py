@@ -99,11 +99,7 @@ class JobStore:
 
     # Writing.
 
-    def put(self, *jobs: Job, others: Sequence[Change] = ()) -> Deferred[None]:
-        """Store jobs as they are now, and other changes, in one transaction."""
-        return self._store.write(*[self.row(job) for job in jobs], *others)
-
-    def write(self, changes: Sequence[Change]) -> Deferred[None]:
+    def write(self, *changes: Change) -> Deferred[None]:
         """Make changes in one transaction."""
         return self._store.write(*changes)
 

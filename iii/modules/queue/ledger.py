@@ -2,15 +2,15 @@
 What has become of jobs, on its way to the disk.
 
 Nobody waits for it, but nothing of it may be lost: what a failed commit takes back is written again, until that
-succeeds, and until then no job starts, because its end could not be recorded either.  All that is recorded in one turn
-of the reactor is one write.
+succeeds, and until then no job starts, because its end could not be recorded either.  That a job has ended may wait for
+L{LINGER}, so that one write tells of many; what a job waits for is written at the end of the reactor's turn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -18,6 +18,8 @@ from iii.modules.queue.jobs import Job, JobStore
 from iii.storage.errors import StorageError
 from iii.storage.schema import JOB
 
+LINGER = 0.005
+"""Seconds; a job whose end was told so shortly before a crash runs again."""
 Written = Callable[[], None]
 Entry = tuple[int, Job | None, Written]
 
@@ -35,7 +37,8 @@ class Ledger:
         """@param recovered: Called when a write has succeeded again."""
         self._jobs, self._clock, self._recovered = jobs, clock, recovered
         self._entries: list[Entry] = []  # bounded: jobs that ran, and starts pause when writing fails
-        self._scheduled = False
+        self._timer: IDelayedCall | None = None
+        self._lingers = False
         self.failing = False
 
     def put(self, job: Job, written: Written) -> None:
@@ -44,21 +47,28 @@ class Ledger:
 
         @param written: Called when that is on disk.
         """
-        self._record((job.position, job, written))
+        self._record((job.position, job, written), 0)
 
     def remove(self, job: Job, written: Written) -> None:
         """Remove a job."""
-        self._record((job.position, None, written))
+        self._record((job.position, None, written), LINGER)
 
-    def _record(self, entry: Entry) -> None:
+    def _record(self, entry: Entry, within: float) -> None:
         self._entries.append(entry)
-        if not self._scheduled and not self.failing:
-            self._scheduled = True
-            self._clock.callLater(0, self.flush)
+        if self.failing:
+            return
+        if self._timer is None:
+            self._timer = self._clock.callLater(within, self.flush)
+            self._lingers = within > 0
+        elif self._lingers and not within:
+            self._timer.reset(0)
+            self._lingers = False
 
     def flush(self) -> None:
         """Write what there is."""
-        self._scheduled = False
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
         entries, self._entries = self._entries, []
         if not entries:
             return
@@ -67,7 +77,7 @@ class Ledger:
         except StorageError as error:
             self._failed(entries, str(error))
             return
-        self._jobs.write(changes).addCallbacks(
+        self._jobs.write(*changes).addCallbacks(
             self._committed, self._not_committed, callbackArgs=(entries,), errbackArgs=(entries,)
         ).addErrback(lambda failure: self.log.failure("what follows the end of a job has failed", failure))
 

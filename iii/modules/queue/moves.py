@@ -192,6 +192,6 @@ class Moves:
         positions = {job.position for job in jobs}
         self._moving |= positions
         try:
-            await self._jobs.write(changes)
+            await self._jobs.write(*changes)
         finally:
             self._moving -= positions

@@ -99,9 +99,8 @@ class NamedQueues:
         return self._put(queue, job)
 
     def _put(self, queue: Queue, job: Job, *others: Change) -> Deferred[Receipt]:
-        return self._dispatcher.jobs.put(job, others=others).addCallbacks(
-            partial(self._stored, queue, job), _not_stored
-        )
+        jobs = self._dispatcher.jobs
+        return jobs.write(jobs.row(job), *others).addCallbacks(partial(self._stored, queue, job), _not_stored)
 
     def _stored(self, queue: Queue, job: Job, _: None) -> Receipt:
         if job.data is not None and len(job.data) > INLINE:

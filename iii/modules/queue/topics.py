@@ -267,7 +267,8 @@ class Topics:
         if not copies:
             return None
         jobs = [job for _, job in copies]
-        return self._dispatcher.jobs.put(*jobs).addCallbacks(partial(self._published, copies), _not_published)
+        store = self._dispatcher.jobs
+        return store.write(*map(store.row, jobs)).addCallbacks(partial(self._published, copies), _not_published)
 
     def _published(self, copies: list[tuple[Queue, Job]], _: None) -> None:
         for queue, job in copies:

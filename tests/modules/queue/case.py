@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from iii.config.blocks.queue import QueueConfig, QueueSettings
 from iii.core.engine import Module
+from iii.modules.queue import ledger
 from iii.modules.queue.service import QueueModule
 from iii.storage.volatile import VolatileStore
 from tests.core.fakes import FakeWorker, connect, make_engine
@@ -23,12 +24,15 @@ class QueueTestCase(SynchronousTestCase):
 
     @cvar queues: The named queues.
     @cvar settings: Of the module, beside these.
+    @cvar linger: How long the end of a job may wait to be written.
     """
 
     queues: ClassVar[dict[str, dict[str, Any]]] = {}
     settings: ClassVar[dict[str, Any]] = {}
+    linger: ClassVar[float] = 0
 
     def setUp(self) -> None:
+        self.patch(ledger, "LINGER", self.linger)
         self.clock = Clock()
         self.clock.advance(NOW)
         self.store = VolatileStore(2**30)
