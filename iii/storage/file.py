@@ -3,7 +3,8 @@ Opening a store's file so that one engine has it, and only if it is what it shou
 
 The directory of a store has C{store.db} with SQLite's companions C{-wal} and C{-shm}, and C{lock}.  An engine holds a
 lock (flock(2)) on C{lock} while it runs, and its process id stands there.  From its first write on it says there that
-it has written, until an orderly stop; who finds that at the start checks the file.
+it has written, and since which start of the machine, until an orderly stop; who finds that at the start checks the file.
+A process that is killed leaves nothing half written, so if only that has happened a quick check is enough.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ FILE = "store.db"
 LOCK = "lock"
 OURS = (FILE, f"{FILE}-wal", f"{FILE}-shm", LOCK)
 WRITING = "writing"
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 BUSY_TIMEOUT = 5.0
 """Seconds that a write waits for another program, such as the sqlite3 shell, that has locked the file."""
 STATEMENTS = 512
@@ -55,7 +57,7 @@ class StoreFile:
         """
         try:
             self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            unclean = self._take_lock()
+            check = self._take_lock()
             for name in sorted(
                 entry.name for entry in self.directory.iterdir() if entry.is_file() and entry.name not in OURS
             ):
@@ -67,7 +69,7 @@ class StoreFile:
             self._release()
             raise
         try:
-            self._prepare(unclean)
+            self._prepare(check)
             self._note(f"{os.getpid()} open")
             found = self.path.stat()
             self._inode = found.st_dev, found.st_ino
@@ -88,7 +90,7 @@ class StoreFile:
         @raise CannotOpenStore: The file is not there any more, so that what is written would be lost.
         """
         self._check_there()
-        note = f"{os.getpid()} {WRITING}"
+        note = f"{os.getpid()} {WRITING} {boot_id()}"
         if self._noted != note:
             self._note(note)
 
@@ -150,15 +152,17 @@ class StoreFile:
     def _refusal(self, reason: str) -> CannotOpenStore:
         return CannotOpenStore(str(self.path), reason)
 
-    def _take_lock(self) -> bool:
-        """Return whether the last process that had the store did not stop in order."""
+    def _take_lock(self) -> str | None:
+        """Return by what the file is to be checked, when the last process that had it did not stop in order."""
         self._lock = os.open(self.directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        process, _, doing = os.read(self._lock, 100).decode(errors="replace").partition(" ")
+        process, doing, boot = (*os.read(self._lock, 100).decode(errors="replace").split(" "), "", "")[:3]
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise self._refusal(f"another engine has it open (process {process or 'unknown'})") from error
-        return doing == WRITING
+        if doing != WRITING:
+            return None
+        return "quick_check" if boot and boot == boot_id() else "integrity_check"
 
     def _note(self, text: str) -> None:
         assert self._lock is not None
@@ -172,7 +176,7 @@ class StoreFile:
             os.close(self._lock)
             self._lock = None
 
-    def _prepare(self, unclean: bool) -> None:
+    def _prepare(self, check: str | None) -> None:
         new = not self.path.exists() or self.path.stat().st_size == 0
         log_file = self.path.with_name(f"{FILE}-wal")
         if new and log_file.exists() and log_file.stat().st_size:
@@ -187,8 +191,8 @@ class StoreFile:
             self._identify()
         connection = self.connect()
         try:
-            if unclean and not new:
-                self._check(connection)
+            if check is not None and not new:
+                self._check(connection, check)
             self._migrate(connection)
         finally:
             connection.close()
@@ -210,10 +214,10 @@ class StoreFile:
                 f"written by a newer version (its format is {version}; this version knows those up to {VERSION})"
             )
 
-    def _check(self, connection: sqlite3.Connection) -> None:
-        log.warn("{path}: the last stop was unclean; checking the store", path=str(self.path))
+    def _check(self, connection: sqlite3.Connection, check: str) -> None:
+        log.warn("{path}: the last stop was unclean; checking the store ({check})", path=str(self.path), check=check)
         begun = time.monotonic()
-        found = [row[0] for row in connection.execute("PRAGMA integrity_check(3)")]
+        found = [row[0] for row in connection.execute(f"PRAGMA {check}(3)")]
         if found != ["ok"]:
             raise self._refusal(f"damaged ({'; '.join(found)}); restore a backup, or move it away to start empty")
         log.info("{path}: checked in {seconds:.1f} s: ok", path=str(self.path), seconds=time.monotonic() - begun)
@@ -228,6 +232,11 @@ class StoreFile:
         steps = "".join(MIGRATIONS[version:])
         marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION};"
         connection.executescript(f"BEGIN IMMEDIATE; {steps} {marks} COMMIT")
+
+
+def boot_id() -> str:
+    """What tells this start of the machine from others; empty where the system does not say."""
+    return BOOT_ID.read_text().strip() if BOOT_ID.exists() else ""
 
 
 def sync(path: Path) -> None:

@@ -169,6 +169,24 @@ class OpenTests(SynchronousTestCase):
         self.addCleanup(connection.close)
         self.assertEqual(connection.execute("SELECT count(*) FROM state").fetchone(), (200,))
 
+    def test_after_a_crash_of_the_machine(self) -> None:
+        """When the machine was started since, or nobody knows, indexes are compared with their tables, too."""
+        self.crashed_store()
+        connection = sqlite3.connect(self.path)
+        connection.executescript(
+            "INSERT INTO job VALUES (1, 'i', 'q', 0, 0, '', 'default', 'f', x'31', NULL, NULL, 0, 0, 0, 0, 0, '');"
+            "PRAGMA writable_schema = ON;"
+            "UPDATE sqlite_schema SET sql = replace(sql, 'state = 1', 'state = 0') WHERE name = 'job_due'"
+        )
+        connection.close()
+        started = Path(self.mktemp())
+        self.patch(file_module, "BOOT_ID", started)
+        self.assertIn("missing from index", self.refusal())
+        started.write_text("another")
+        self.assertIn("missing from index", self.refusal())
+        self.patch(file_module, "BOOT_ID", Path("/proc/sys/kernel/random/boot_id"))
+        self.open()
+
     def test_only_the_log_is_left(self) -> None:
         """Of a file that is gone SQLite would throw the log away, in which the latest changes are."""
         store = self.open()
