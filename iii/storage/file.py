@@ -3,8 +3,8 @@ Opening a store's file so that one engine has it, and only if it is what it shou
 
 The directory of a store has C{store.db} with SQLite's companions C{-wal} and C{-shm}, and C{lock}.  An engine holds a
 lock (flock(2)) on C{lock} while it runs, and its process id stands there.  From its first write on it says there that
-it has written, and since which start of the machine, until an orderly stop; who finds that at the start checks the file.
-A process that is killed leaves nothing half written, so if only that has happened a quick check is enough.
+it has written, and since which start of the machine, until an orderly stop; who finds that at the start checks the
+file.  A process that is killed leaves nothing half written, so if only that has happened a quick check is enough.
 """
 
 from __future__ import annotations
