@@ -40,7 +40,8 @@ PRODUCE = "import bench.peer_job; bench.peer_job.produce()"  # not -m: the job m
 PROBE_JOBS = 100
 FEWEST_JOBS = 50
 
-# One worker process each, as one starts it first.  Behind a hyphen is what was chosen otherwise.
+CHOSEN = "-"  # behind it is what was chosen otherwise than by default
+# One worker process each, as one starts it first.
 WORKERS = {
     "celery": ("celery", "-A", "bench.peer_job", "worker", "--pool=solo", "--loglevel=error", "--without-mingle"),
     "dramatiq": ("dramatiq", "bench.peer_job", "--processes", "1", "--threads", "8"),
@@ -63,7 +64,7 @@ def install(name: str) -> None:
     """
     if _redis() is None:
         raise NotInstalled("redis-server is not installed")
-    package = name.partition("-")[0]
+    package = name.partition(CHOSEN)[0]
     directory = ENVIRONMENTS / package
     made = directory / "made"
     digest = hashlib.sha256("\0".join((*PACKAGES[package], sys.version, str(directory))).encode()).hexdigest()
@@ -126,7 +127,7 @@ class Peer:
 @contextlib.contextmanager
 def peer(name: str) -> Iterator[Peer]:
     """Run Redis and one worker process of a peer, until the block ends; its first job has run."""
-    package = name.partition("-")[0]
+    package = name.partition(CHOSEN)[0]
     with contextlib.ExitStack() as opened:
         directory = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="iii-bench-")))
         notes = opened.enter_context(pipe(directory))
