@@ -17,7 +17,7 @@ from iii.modules.stream.clients import Clients, Surroundings
 from iii.modules.stream.events import StreamEvent
 from iii.modules.stream.handshake import ContextTooLarge, Request, check_token, context_of, question
 from iii.modules.stream.protocol import ClientProtocol
-from iii.wire.listen import IReactor
+from iii.wire.listen import IReactor, Tls
 from iii.wire.messages import NULL
 from iii.wire.outbox import Flusher
 from iii.wire.server import STOP_TIMEOUT, PeerFactory, PeerListener, Refused
@@ -118,25 +118,8 @@ class StreamListener(PeerListener):
 
     what = "streams"
 
-    def __init__(
-        self,
-        settings: StreamSettings,
-        surroundings: Surroundings,
-        reactor: IReactor,
-        *,
-        token: str | None,
-        origins: Collection[str],
-        ping_interval: float,
-    ) -> None:
-        """
-        @param token: The engine's.
-        @param origins: Of browsers that may connect, beside loopback.
-        @param ping_interval: Seconds between two pings of one client.
-        """
-        factory = ClientFactory(
-            settings, surroundings, reactor, token=token, origins=origins, ping_interval=ping_interval
-        )
-        super().__init__(factory, settings.host, settings.port, settings.tls, reactor)
+    def __init__(self, factory: ClientFactory, host: str, port: int, tls: Tls | None, reactor: IReactor) -> None:
+        super().__init__(factory, host, port, tls, reactor)
         self._clients = factory.clients
 
     def deliver(self, event: StreamEvent) -> None:

@@ -18,7 +18,7 @@ from iii.modules.stream.backend import IStreamBackend
 from iii.modules.stream.clients import Surroundings
 from iii.modules.stream.events import Stamps
 from iii.modules.stream.functions import Functions
-from iii.modules.stream.listener import StreamListener
+from iii.modules.stream.listener import ClientFactory, StreamListener
 from iii.modules.stream.overrides import Overrides
 from iii.modules.stream.triggers import StreamTriggers
 from iii.storage.checks import largest_value
@@ -70,9 +70,10 @@ class StreamModule(Service):
         }
         handler_timeout = settings.handler_timeout_ms / 1000
         surroundings = Surroundings(engine, backend, stamps, attendants, overrides.reader, handler_timeout)
-        self._listener = StreamListener(
+        factory = ClientFactory(
             settings, surroundings, reactor, token=token, origins=origins, ping_interval=ping_interval
         )
+        self._listener = StreamListener(factory, settings.host, settings.port, settings.tls, reactor)
         backend.observer = self._listener.deliver
 
     @property

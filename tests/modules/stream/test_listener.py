@@ -478,11 +478,11 @@ class StopTests(ListenerTestCase):
         reactor: Any = MemoryReactorClock()
         reactor.advance(1_000)
         self.memory = reactor
-        self.listener = StreamListener(
-            StreamSettings(port=0), self.surroundings, reactor, token=None, origins=(), ping_interval=20
+        self.factory = ClientFactory(
+            self.settings, self.surroundings, reactor, token=None, origins=(), ping_interval=20
         )
+        self.listener = StreamListener(self.factory, "127.0.0.1", 0, None, reactor)
         self.backend.observer = self.listener.deliver
-        self.factory = self.listener._factory  # type: ignore[assignment]
         self.listener.startService()
 
     def test_stop(self) -> None:
