@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
+import attrs
 from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 
 from iii.wire.websocket import header, unmask
 
@@ -60,3 +66,37 @@ class Transport(StringTransport):
     def abortConnection(self) -> None:
         self.aborted = True
         self.disconnecting = True
+
+
+@attrs.define
+class Peer:
+    """The other end of a socket in memory."""
+
+    protocol: Any
+    transport: Transport
+    clock: Any
+
+    def send(self, message: object) -> None:
+        """Send a message in one frame."""
+        self.protocol.dataReceived(masked(0x81, json.dumps(message).encode()))
+
+    def frames(self) -> list[tuple[int, bytes]]:
+        """The frames that came since it was asked last."""
+        self.clock.advance(0)
+        data = self.transport.value()
+        self.transport.clear()
+        frames = []
+        while data:
+            length, start = data[1], 2
+            if length == 126:
+                length, start = int.from_bytes(data[2:4], "big"), 4
+            frames.append((data[0], data[start : start + length]))
+            data = data[start + length :]
+        return frames
+
+    def messages(self) -> list[dict[str, Any]]:
+        """The messages among those frames."""
+        return [json.loads(payload) for opcode, payload in self.frames() if opcode == 0x81]
+
+    def hang_up(self) -> None:
+        self.protocol.connectionLost(Failure(ConnectionDone()))

@@ -5,13 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import attrs
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
 from msgspec import Raw
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import MemoryReactorClock
-from twisted.python.failure import Failure
 from twisted.test.iosim import FakeTransport, connect
 
 from iii.config.blocks.stores import StreamSettings
@@ -20,41 +17,19 @@ from iii.modules.stream.listener import ClientFactory, StreamListener
 from iii.wire.server import SERVICE_RESTART, SILENT_SECONDS, STOP_TIMEOUT
 from tests.core.fakes import FakeWorker
 from tests.modules.stream.clients import HANDLER_TIMEOUT, ClientsTestCase
-from tests.websockets import PEER, Transport, masked, request
+from tests.websockets import PEER, Peer, Transport, masked, request
 
 
-@attrs.define
-class Browser:
-    """The other end of a socket."""
+class Browser(Peer):
+    """The other end of a client's socket."""
 
-    protocol: Any
-    transport: Transport
-    clock: Any
-
-    def send(self, kind: str, subscription: str = "c1", stream: str = "s", group: str = "g") -> None:
+    def ask(self, kind: str, subscription: str = "c1", stream: str = "s", group: str = "g") -> None:
         target = {"subscriptionId": subscription, "streamName": stream, "groupId": group}
-        self.protocol.dataReceived(masked(0x81, json.dumps({"type": kind, "data": target}).encode()))
-
-    def frames(self) -> list[tuple[int, bytes]]:
-        """The frames that came since it was asked last."""
-        self.clock.advance(0)
-        data = self.transport.value()
-        self.transport.clear()
-        frames = []
-        while data:
-            length, start = data[1], 2
-            if length == 126:
-                length, start = int.from_bytes(data[2:4], "big"), 4
-            frames.append((data[0], data[start : start + length]))
-            data = data[start + length :]
-        return frames
+        self.send({"type": kind, "data": target})
 
     def events(self) -> list[tuple[str, Any]]:
-        found = [json.loads(payload)["event"] for opcode, payload in self.frames() if opcode == 0x81]
+        found = [message["event"] for message in self.messages()]
         return [(event["type"], event.get("data")) for event in found]
-
-    def hang_up(self) -> None:
-        self.protocol.connectionLost(Failure(ConnectionDone()))
 
 
 class ListenerTestCase(ClientsTestCase):
@@ -139,7 +114,7 @@ class HandshakeTests(ListenerTestCase):
         self.assertEqual((message["streamName"], message["groupId"], message["id"]), ("chat", "r 1", None))
         self.assertEqual(message["event"], {"type": "sync", "data": [1], "ids": ["m"]})
         self.backend.change("chat", "r 1", "m", b"2")
-        browser.send("join")
+        browser.ask("join")
         self.assertEqual(browser.events(), [("update", 2), ("sync", [])])
 
 
@@ -160,7 +135,7 @@ class LimitTests(ListenerTestCase):
         """A client that is gone counts until its leave handlers have been called: they cannot pile up."""
         self.attendance.leaving = waiting = Deferred()
         first = self.upgraded()
-        first.send("join")
+        first.ask("join")
         self.upgraded()
         first.hang_up()
         self.assertIsNone(self.factory.buildProtocol(PEER))
@@ -211,7 +186,7 @@ class AuthTests(AuthTestCase):
         self.assertEqual(asked["addr"], f"{PEER.host}:{PEER.port}")
         self.assertEqual(set(asked), {"path", "query_params", "headers", "addr"})
         self.opened(browser)
-        browser.send("join")
+        browser.ask("join")
         self.assertEqual(bytes(self.attendance.joined[0].context), b'{"user": "ann"}')
 
     def test_refused(self) -> None:
@@ -250,8 +225,8 @@ class AuthTests(AuthTestCase):
         """What a client sends before it is let in waits; it is not read from meanwhile."""
         browser = self.connect()
         self.assertEqual(browser.transport.producerState, "paused")
-        browser.send("join")
-        browser.send("leave", "unknown")
+        browser.ask("join")
+        browser.ask("leave", "unknown")
         self.answer(result={})
         self.assertEqual(browser.transport.producerState, "producing")
         self.opened(browser)
@@ -330,7 +305,7 @@ class OpenTests(ListenerTestCase):
     def test_coalesced(self) -> None:
         """The events of one turn leave in one write."""
         browser = self.upgraded()
-        browser.send("join")
+        browser.ask("join")
         browser.frames()
         for number in range(3):
             self.backend.change("s", "g", "i", b"%d" % number)
@@ -366,7 +341,7 @@ class OpenTests(ListenerTestCase):
     def test_close(self) -> None:
         """A client's close frame is answered with its code."""
         browser = self.upgraded()
-        browser.send("join")
+        browser.ask("join")
         browser.frames()
         browser.protocol.dataReceived(masked(0x88, (1001).to_bytes(2, "big") + b"bye"))
         self.assertEqual(browser.frames(), [(0x88, (1001).to_bytes(2, "big") + b"bye")])
@@ -376,7 +351,7 @@ class OpenTests(ListenerTestCase):
     def test_no_events_after_close(self) -> None:
         """Nothing follows a close frame."""
         browser = self.upgraded()
-        browser.send("join")
+        browser.ask("join")
         browser.frames()
         browser.protocol.close(1000)
         self.backend.change("s", "g", "i", b"1")
@@ -385,7 +360,7 @@ class OpenTests(ListenerTestCase):
     def test_half_open(self) -> None:
         """A client of which nothing comes for minutes is dropped, and its subscriptions end."""
         browser = self.upgraded()
-        browser.send("join")
+        browser.ask("join")
         browser.frames()
         for _ in range(int(SILENT_SECONDS)):
             self.factory.ping_some()
@@ -405,7 +380,7 @@ class SlowReaderTests(ListenerTestCase):
         """A client that does not read is cut off and counted when its buffer is full; others get everything."""
         slow, quick = self.upgraded(), self.upgraded()
         for browser in (slow, quick):
-            browser.send("join")
+            browser.ask("join")
             browser.frames()
         slow.protocol.outbox.pauseProducing()
         for number in range(11):
@@ -422,7 +397,7 @@ class SlowReaderTests(ListenerTestCase):
     def test_large_events(self) -> None:
         """Events larger than the buffer, also several in one turn, reach a client that reads."""
         browser = self.upgraded()
-        browser.send("join")
+        browser.ask("join")
         browser.frames()
         for number in range(3):
             self.backend.change("s", "g", str(number), b'"%s"' % (b"x" * 20_000))
@@ -447,8 +422,8 @@ class SlowReaderTests(ListenerTestCase):
                 browser.protocol.outbox.pauseProducing()
 
         browser.transport.write = full  # type: ignore[method-assign]
-        browser.send("join", "c1")
-        browser.send("join", "c2", group="h")
+        browser.ask("join", "c1")
+        browser.ask("join", "c2", group="h")
         self.assertEqual(len(self.attendance.joined), 1)
         self.assertEqual(browser.transport.producerState, "paused")
         self.assertFalse(browser.transport.aborted)
@@ -489,7 +464,7 @@ class StopTests(ListenerTestCase):
         """Stopping closes every client with 1012, and waits for the leave handlers."""
         browser = self.upgraded()
         browser.clock = self.memory
-        browser.send("join")
+        browser.ask("join")
         browser.frames()
         self.attendance.leaving = waiting = Deferred()
         stopped = self.listener.stopService()
@@ -503,7 +478,7 @@ class StopTests(ListenerTestCase):
     def test_stop_has_an_end(self) -> None:
         """Handlers that do not answer delay it for some seconds only."""
         browser = self.upgraded()
-        browser.send("join")
+        browser.ask("join")
         self.attendance.leaving = Deferred()
         stopped = self.listener.stopService()
         browser.hang_up()

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-import attrs
 from msgspec import Raw
-from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
-from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -21,39 +17,7 @@ from iii.modules.workers.channel import ChannelEnd
 from iii.modules.workers.listener import WorkerFactory, WorkerListener
 from iii.wire.outbox import Flusher
 from iii.wire.server import SERVICE_RESTART, SILENT_SECONDS, STOP_TIMEOUT
-from tests.websockets import PEER, Transport, masked, request
-
-
-@attrs.define
-class Client:
-    """The other end of a socket of the worker port."""
-
-    protocol: Any
-    transport: Transport
-    clock: Clock
-
-    def send(self, message: object) -> None:
-        self.protocol.dataReceived(masked(0x81, json.dumps(message).encode()))
-
-    def frames(self) -> list[tuple[int, bytes]]:
-        """The frames that came since it was asked last."""
-        self.clock.advance(0)
-        data = self.transport.value()
-        self.transport.clear()
-        frames = []
-        while data:
-            length, start = data[1], 2
-            if length == 126:
-                length, start = int.from_bytes(data[2:4], "big"), 4
-            frames.append((data[0], data[start : start + length]))
-            data = data[start + length :]
-        return frames
-
-    def messages(self) -> list[dict[str, Any]]:
-        return [json.loads(payload) for opcode, payload in self.frames() if opcode == 0x81]
-
-    def hang_up(self) -> None:
-        self.protocol.connectionLost(Failure(ConnectionDone()))
+from tests.websockets import PEER, Peer, Transport, masked, request
 
 
 class WorkerPortTestCase(SynchronousTestCase):
@@ -76,13 +40,13 @@ class WorkerPortTestCase(SynchronousTestCase):
             ping_interval=20,
         )
 
-    def connect(self, head: bytes = request()) -> Client:
-        client = Client(self.factory.buildProtocol(PEER), Transport(), self.clock)
+    def connect(self, head: bytes = request()) -> Peer:
+        client = Peer(self.factory.buildProtocol(PEER), Transport(), self.clock)
         client.protocol.makeConnection(client.transport)
         client.protocol.dataReceived(head)
         return client
 
-    def upgraded(self, head: bytes = request()) -> Client:
+    def upgraded(self, head: bytes = request()) -> Peer:
         client = self.connect(head)
         value = client.transport.value()
         self.assertTrue(value.startswith(b"HTTP/1.1 101 "), value)
