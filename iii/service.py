@@ -76,14 +76,19 @@ def makeService(options: Options) -> IService:
 
     @raise SystemExit: The file is wrong; the text names the key.
     """
-    from twisted.internet import reactor  # named here and nowhere else
-
     config = options["config"]
     try:
         settings = load(None if config is None else Path(config), os.environ)
-        return build(settings, cast(IReactor, reactor), foreground=options.foreground)
+        return build(settings, _reactor(), foreground=options.foreground)
     except ConfigError as error:
         raise SystemExit(f"iii: {error}") from error
+
+
+def _reactor() -> IReactor:
+    """Return the global reactor, which is named here and nowhere else; to import it installs it."""
+    from twisted.internet import reactor
+
+    return cast(IReactor, reactor)
 
 
 @attrs.frozen
@@ -172,9 +177,7 @@ def build(settings: Settings, reactor: IReactor, *, foreground: bool) -> EngineS
 
 def store_files(settings: Settings) -> list[Path]:
     """Return the files of the stores that a configuration has, the engine's own first."""
-    from twisted.internet import reactor
-
-    tree = build(settings, cast(IReactor, reactor), foreground=True)
+    tree = build(settings, _reactor(), foreground=True)
     files = [child.path for child in tree if isinstance(child, Store)]
     own = settings.engine.data_directory
     return sorted(files, key=lambda file: file.parent != own)
