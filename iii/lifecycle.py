@@ -115,6 +115,7 @@ class EngineServices(MultiService):
         for child in self.services:
             if isinstance(child, Accepts):
                 child.stop_accepting()
+        self._engine.broken_off.close()
         await self._drain()
         for child in reversed(list(self.services)):
             try:

@@ -122,6 +122,24 @@ class EngineServicesTests(SynchronousTestCase):
         self.reactor.advance(0.05)
         self.assertEqual(self.events[-1], "stop http")
 
+    def test_cut_off_workers_are_not_waited_for(self) -> None:
+        """A call of a worker that was cut off keeps nothing from stopping: no worker can come back."""
+        connection = self.busy()
+        self.tree.startService()
+        connection.lost()
+        self.tree.stopService()
+        self.assertEqual(self.events[-1], "stop http")
+
+    def test_cut_off_while_stopping(self) -> None:
+        """Likewise of one that is cut off then."""
+        connection = self.busy()
+        self.tree.startService()
+        self.tree.stopService()
+        self.assertEqual(self.events[-1], "close http")
+        connection.lost()
+        self.reactor.advance(0.05)
+        self.assertEqual(self.events[-1], "stop http")
+
     def test_waits_for_doors(self) -> None:
         """An answer that is being streamed is waited for, though its call has ended."""
         door = self.parts[2]

@@ -32,9 +32,13 @@ class BrokenOff:
     def __init__(self, clock: IReactorTime, limit: int) -> None:
         self._clock, self._limit = clock, limit
         self._waiting: dict[str, tuple[Connection, IDelayedCall]] = {}
+        self._closed = False
 
     def keep(self, connection: Connection) -> None:
         """Let a connection's calls wait for its worker to come back; then they end."""
+        if self._closed:
+            connection.give_up()
+            return
         if len(self._waiting) >= self._limit:
             self._give_up(next(iter(self._waiting)))
         timer = self._clock.callLater(PATIENCE, self._give_up, connection.id)
@@ -59,7 +63,8 @@ class BrokenOff:
         return sum(len(connection.pending) for connection, _ in self._waiting.values())
 
     def close(self) -> None:
-        """Wait for nobody any more."""
+        """Wait for nobody any more: the ports are closed, so that no worker can come back."""
+        self._closed = True
         for connection_id in list(self._waiting):
             self._give_up(connection_id)
 

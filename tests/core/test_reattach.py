@@ -235,6 +235,13 @@ class ReattachTests(SynchronousTestCase):
         self.assertEqual(self.caller.outcome(self.call)[0], "invocation_stopped")
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_cut_while_stopping(self) -> None:
+        """Whoever is cut off when no worker can come back any more is not waited for either."""
+        self.engine.broken_off.close()
+        self.callee.cut()
+        self.assertEqual(self.caller.outcome(self.call)[0], "invocation_stopped")
+        self.assertEqual(self.engine.unanswered(), 0)
+
     def test_nothing_under_way(self) -> None:
         """A connection without calls is forgotten at once."""
         other = connect(self.engine, "other")
