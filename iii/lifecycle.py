@@ -8,6 +8,7 @@ children one after the other, last started first.
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import signal
@@ -85,6 +86,7 @@ class EngineServices(MultiService):
             if self._foreground:
                 raise SystemExit(1) from error
             raise
+        self._reactor.callWhenRunning(spare_the_collector)  # after what the children do then
         self.ready = True
         self.log.info("ready")
 
@@ -139,6 +141,18 @@ class EngineServices(MultiService):
                 count=len(calls),
                 seconds=self._drain_timeout,
             )
+
+
+def spare_the_collector() -> None:
+    """
+    Let the garbage collector leave alone what there is now, modules and services: it stays until the end.
+
+    Otherwise each full collection, during which nobody is answered, goes through these 80,000 objects.  Measured in a
+    started engine, and again with 100,000 cached values: 25 to 50 ms with them, 1 ms without; 100,000 C{state::set}
+    cost 48 collections, together 2.6 s with them, 0.3 s without.  What comes later is collected as ever.
+    """
+    gc.collect()  # garbage would stay as well
+    gc.freeze()
 
 
 def allow_descriptors() -> None:

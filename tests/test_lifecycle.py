@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from typing import Any
+from weakref import ref
 
 from msgspec import Raw
 from twisted.application.service import Service
@@ -139,6 +141,27 @@ class EngineServicesTests(SynchronousTestCase):
         connection.lost()
         self.reactor.advance(0.05)
         self.assertEqual(self.events[-1], "stop http")
+
+    def test_collector(self) -> None:
+        """
+        When all run, the garbage collector is relieved of what there is, not of what comes: a connection that ends
+        leaves nothing.
+        """
+        gc.unfreeze()
+        self.addCleanup(gc.unfreeze)
+        self.tree.startService()
+        self.assertEqual(gc.get_freeze_count(), 0)
+        for function in self.reactor.when_running[1:]:  # without the signals' handlers
+            function()
+        self.assertGreater(gc.get_freeze_count(), 10_000)
+        connection = self.busy()
+        connection.lost()
+        connection.itself = connection  # a cycle, whatever else there is
+        gone = ref(connection)
+        self.reactor.advance(60)
+        del connection
+        gc.collect()
+        self.assertIsNone(gone())
 
     def test_waits_for_doors(self) -> None:
         """An answer that is being streamed is waited for, though its call has ended."""

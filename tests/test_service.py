@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
@@ -153,6 +154,7 @@ class SocketTests(TestCase):
     def setUp(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):  # the tree takes them
             self.addCleanup(signal.signal, number, signal.getsignal(number))
+        self.addCleanup(gc.unfreeze)  # the tree has frozen what the tests have made
 
     def start(self, text: str) -> EngineServices:
         settings = from_text(text, os.path.abspath("c.yaml"), {})
