@@ -94,6 +94,14 @@ class StoreFile:
         if self._noted != note:
             self._note(note)
 
+    def try_to_write(self, connection: sqlite3.Connection) -> None:
+        """
+        Commit a page that says what is there already.  C{sqlite3.Error}, C{OSError}, L{CannotOpenStore}: nothing can be
+        written now.
+        """
+        self.written()
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+
     def close(self, *, clean: bool) -> None:
         """
         Leave the store to others.

@@ -101,6 +101,11 @@ class RedisLink:
         self._bytes = 0
         self._stopping: list[Deferred[None]] | None = None
 
+    @property
+    def failing(self) -> str | None:
+        """Why there is no connection; C{None}: there is one, or one is being made and commands wait for it."""
+        return None if self._no_connection is None else self._unconnected()
+
     def probe(self) -> None:
         """
         See that the server is there, logs us in and serves.  Blocks, for at most 5 s: for the start of a service.

@@ -5,7 +5,8 @@ What is to be written gathers in a batch while L{Writer} commits the one before;
 then the writers are answered.  So the more is written at one time, the fewer fsyncs each write costs.
 
 Reading and deciding happen in the reactor's thread: what is decided and not yet committed lies over what the file has.
-A failed commit takes back all that was decided since, for all of it may rest on what has failed.
+A failed commit takes back all that was decided since, for all of it may rest on what has failed.  From then on the
+store counts as failing, until something has been committed; because nobody may write meanwhile it tries by itself.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from typing import TypeVar
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from iii.storage.batch import Batch, Change, Key, Pending, Row
 from iii.storage.cache import Cache
-from iii.storage.errors import StorageError, StoreBusy, StoreFull
+from iii.storage.errors import CannotOpenStore, StorageError, StoreBusy, StoreFull
 from iii.storage.file import StoreFile
 from iii.storage.queries import Queries, Reader
 from iii.storage.schema import Table
@@ -32,10 +33,16 @@ from iii.storage.writer import Outcome, Writer, storage_error
 
 T = TypeVar("T")
 STOPPING = "the engine is stopping"
+TRIAL_INTERVAL = 5.0
+"""Seconds until a store that is failing tries again whether it can commit."""
 
 
 class Store(Service):
-    """A store of this engine, for the reactor's thread."""
+    """
+    A store of this engine, for the reactor's thread.
+
+    @ivar failing: Why the last commit has failed; C{None}: it has not.
+    """
 
     log = Logger()
 
@@ -47,6 +54,7 @@ class Store(Service):
         *,
         max_bytes: int,
         backlog_bytes: int,
+        on_failed_commit: Callable[[], None] = lambda: None,
     ) -> None:
         """
         @param from_thread: Calls in the reactor's thread.
@@ -61,6 +69,9 @@ class Store(Service):
         self._overlay: dict[Table, dict[Key, Pending]] = {}
         self._caches: dict[Table, Cache] = {}
         self._waiting_bytes = 0
+        self.failing: StorageError | None = None
+        self._clock, self._on_failed_commit = clock, on_failed_commit
+        self._trial: IDelayedCall | None = None
 
     @property
     def path(self) -> Path:
@@ -81,6 +92,8 @@ class Store(Service):
     def stopService(self) -> Deferred[None]:
         """Answer what is asked, commit what waits, then close the file."""
         super().stopService()
+        if self._trial is not None:
+            self._trial.cancel()
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
@@ -180,6 +193,8 @@ class Store(Service):
         batch, error = outcome.batch, outcome.error
         if error is None:
             self._waiting_bytes -= batch.size
+            if batch.waiting:
+                self.failing = None
             # What is read meanwhile waits in this batch, too, and is answered after the changes that it has seen.
             for waiting in batch.waiting:
                 waiting.callback(None)
@@ -189,6 +204,7 @@ class Store(Service):
         else:
             following = self._writer.take_back()
             if following is not None:
+                self._commit_failed(error)
                 self._overlay.clear()
             self._fail(batch, error)
             if following is not None:
@@ -204,6 +220,28 @@ class Store(Service):
         self._lift(batch)
         for waiting in batch.waiting:
             waiting.errback(Failure(error))
+
+    def _commit_failed(self, error: StorageError) -> None:
+        self.failing = error
+        self._on_failed_commit()
+        self._try_later()
+
+    def _try_later(self) -> None:
+        if self._trial is None and self.running:
+            self._trial = self._clock.callLater(TRIAL_INTERVAL, self._try)
+
+    def _try(self) -> None:
+        """See whether something can be written: while the engine counts as not ready perhaps nobody writes."""
+        self._trial = None
+        if self.failing is not None:
+            self.snapshot(self._file.try_to_write).addCallbacks(self._succeeded, self._failed_again)
+
+    def _succeeded(self, _: object) -> None:
+        self.failing = None
+
+    def _failed_again(self, failure: Failure) -> None:
+        failure.trap(StorageError, CannotOpenStore, OSError)
+        self._try_later()
 
     def _lift(self, batch: Batch) -> None:
         """The file has the truth about a batch's rows, unless a later batch changes them, too."""

@@ -101,15 +101,18 @@ class LinkTests(RedisCase):
         """While the server is away commands fail at once, saying why; when it is back they work, by itself."""
         link = self.link()
         await link.execute("SET", "k", "v")
+        self.assertIsNone(link.failing)
         await self.server.kill()
         text = await self.fails(StorageError, link.execute("GET", "k"))
         self.assertIn(f"no connection to Redis at {self.server.url}: Connection was refused", text)
+        self.assertIn("Connection was refused", link.failing or "")
         started = time.monotonic()
         for _ in range(100):
             await self.fails(StorageError, link.execute("GET", "k"))
         self.assertLess(time.monotonic() - started, 4)  # not 100 times anything
         await self.server.start()
         await self.works(link)
+        self.assertIsNone(link.failing)
         self.assertEqual(await link.execute("GET", "k"), b"v")
         self.assertEqual(await link.eval(ADD, ["n"], [2]), 2)
 

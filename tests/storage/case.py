@@ -28,10 +28,10 @@ class StoreCase(TestCase):
         self.stores: list[Store] = []
         self.addCleanup(self._close)
 
-    def open(self, **limits: Any) -> Store:
+    def open(self, clock: Any = reactor, **options: Any) -> Store:
         """Return a store, which is running."""
-        limits = {"max_bytes": 2**30, "backlog_bytes": 2**20, **limits}
-        store = Store(StoreFile(self.directory), reactor, reactor.callFromThread, **limits)
+        options = {"max_bytes": 2**30, "backlog_bytes": 2**20, **options}
+        store = Store(StoreFile(self.directory), clock, reactor.callFromThread, **options)
         store.startService()
         self.stores.append(store)
         return store

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
+from functools import partial
 from pathlib import Path
 from threading import Event
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.task import deferLater
+from twisted.internet.task import Clock, deferLater
 from twisted.internet.threads import deferToThread
 from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 
 from iii.storage.errors import StorageError, StoreBusy, StoreFull
 from iii.storage.schema import STATE, STREAM
-from iii.storage.sqlite import Store
+from iii.storage.sqlite import TRIAL_INTERVAL, Store
 from tests.storage.case import StoreCase, failure_of
 
 WRONG = (None,)
@@ -128,6 +129,57 @@ class WriteTests(StoreCase):
         await failure_of(resting, StorageError)
         self.assertEqual(self.stored(), [])
         self.assertEqual(store._overlay.get(STATE, {}), {})
+
+    async def test_failing(self) -> None:
+        """A failed commit is counted and makes the store count as failing, until the next one succeeds."""
+        counted: list[None] = []
+        store = self.open(on_failed_commit=partial(counted.append, None))
+        self.assertIsNone(store.failing)
+        await failure_of(store.write((STATE, ("s", "wrong"), WRONG)), StorageError)
+        self.assertIn("store.db: NOT NULL constraint failed", str(store.failing))
+        await store.snapshot(lambda connection: None)
+        self.assertIsNotNone(store.failing)
+        await self.put(store, "k")
+        self.assertIsNone(store.failing)
+        self.assertEqual(len(counted), 1)
+
+    async def test_failing_tries_again(self) -> None:
+        """A store that is failing finds out by itself when it can commit again: perhaps nobody writes meanwhile."""
+        clock, file = Clock(), self.directory / "store.db"
+        store = self.open(clock=clock)
+        aside = file.rename(self.directory / "aside")
+        waiting = self.put(store, "k")
+        clock.advance(0)
+        await failure_of(waiting, StorageError)
+        for _ in range(2):
+            await self.trial(store, clock)
+            self.assertIn("somebody has removed the file", str(store.failing))
+        aside.rename(file)
+        await self.trial(store, clock)
+        self.assertIsNone(store.failing)
+        self.assertEqual(clock.getDelayedCalls(), [])
+        self.assertEqual(self.stored(), [])
+
+    async def trial(self, store: Store, clock: Clock) -> None:
+        """Let the time until the next trial pass, and wait for its end."""
+        (planned,) = clock.getDelayedCalls()
+        clock.advance(TRIAL_INTERVAL - 0.1)
+        self.assertTrue(planned.active())
+        clock.advance(0.1)
+        self.assertFalse(planned.active())
+        ended = store.snapshot(lambda connection: None).addErrback(lambda _: None)
+        clock.advance(0)
+        await ended
+
+    async def test_trial_writes(self) -> None:
+        """A trial goes to the disk: its page is in the log, and the file says what it said."""
+        store = self.open()
+        await self.put(store, "k")
+        log = self.directory / "store.db-wal"
+        size, version = log.stat().st_size, store.read("PRAGMA user_version", ())
+        await store.snapshot(store._file.try_to_write)
+        self.assertGreater(log.stat().st_size, size)
+        self.assertEqual(store.read("PRAGMA user_version", ()), version)
 
     async def test_failures_do_not_fill_the_log(self) -> None:
         """However many commits fail, few of them are logged."""
