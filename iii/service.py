@@ -132,8 +132,12 @@ class Parts:
                 self.reactor.callFromThread,
                 max_bytes=limits.store_bytes,
                 backlog_bytes=limits.store_backlog_bytes,
+                on_failed_commit=self._commit_failed,
             )
         return self.stores[path]
+
+    def _commit_failed(self) -> None:
+        self.engine.counters.store_failed_commits += 1
 
 
 def build(settings: Settings, reactor: IReactor, *, foreground: bool) -> EngineServices:
@@ -183,14 +187,24 @@ def store_files(settings: Settings) -> list[Path]:
     return sorted(files, key=lambda file: file.parent != own)
 
 
-def readiness(tree: EngineServices, engine: Engine) -> dict[str, bool]:
+def readiness(tree: EngineServices, engine: Engine) -> dict[str, str]:
     """
-    Tell what C{/readyz} answers: whether all has started and nothing stops, and of each listener whether it listens.
-    One that has started does, because otherwise the start fails; when the engine stops, all close their ports at once.
+    Tell what C{/readyz} answers, of each part why it does not work, or an empty text: whether all has started and
+    nothing stops, each store commits, there is a connection to each Redis, and each listener listens.  One that has
+    started does, because otherwise the start fails; when the engine stops, all close their ports at once.
     """
-    listeners = [cast(Service, child) for child in tree if isinstance(child, Accepts)]
-    listening = {str(child.name): bool(child.running) and not engine.stopping for child in listeners}
-    return {"engine": tree.ready, **listening}
+    found = {"engine": "" if tree.ready else "starting or stopping"}
+    for child in tree:
+        if isinstance(child, Store):
+            name = f"store {child.path.parent.name}"
+            found[name] = found.get(name) or str(child.failing or "")
+        elif isinstance(child, RedisService):
+            name = f"redis {child.link.url.shown}"
+            found[name] = found.get(name) or child.link.failing or ""
+        elif isinstance(child, Accepts):
+            listens = cast(Service, child).running and not engine.stopping
+            found[str(cast(Service, child).name)] = "" if listens else "takes no work"
+    return found
 
 
 def notes(settings: Settings) -> list[str]:

@@ -19,9 +19,10 @@ from iii.config import default_settings, from_text
 from iii.config.modules import MODULES
 from iii.lifecycle import EngineServices
 from iii.options import Options
-from iii.service import BUILDERS, build, makeService, notes
-from iii.storage.errors import StoreBusy
+from iii.service import BUILDERS, build, makeService, notes, readiness
+from iii.storage.errors import StorageError, StoreBusy
 from iii.storage.redis_service import RedisService
+from iii.storage.sqlite import Store
 from tests.certificates import chained
 from tests.worker import Worker, connect
 
@@ -69,6 +70,21 @@ class TreeTests(SynchronousTestCase):
         [service] = [child for child in tree if isinstance(child, RedisService)]
         refusal = self.failureResultOf(service.link.execute("SET", "k", "x" * 1000), StoreBusy)
         self.assertIn("1000 bytes wait to be written already", refusal.getErrorMessage())
+
+    def test_readiness(self) -> None:
+        """A store that cannot commit and a Redis without a connection are named, with the reason, and counted."""
+        tree = self.build(
+            "{engine: {data_directory: d/own}, workers: [{name: iii-cron}, {name: iii-state, "
+            "config: {adapter: {name: redis, config: {redis_url: 'redis://u:secret@localhost'}}}}]}"
+        )
+        found = readiness(tree, tree._engine)
+        self.assertEqual(found["store own"], "")
+        unconnected = "no connection to Redis at redis://localhost:6379: not started"
+        self.assertEqual(found["redis redis://localhost:6379"], unconnected)
+        [store] = [child for child in tree if isinstance(child, Store)]
+        store._commit_failed(StorageError("d/own/store.db: database or disk is full"))
+        self.assertEqual(readiness(tree, tree._engine)["store own"], "d/own/store.db: database or disk is full")
+        self.assertEqual(tree._engine.counters.store_failed_commits, 1)
 
     def test_no_api(self) -> None:
         """The API can be switched off."""
@@ -199,10 +215,8 @@ class SocketTests(TestCase):
         self.assertEqual(response.code, 200)
         await response.content()
         response = await treq.get(f"http://127.0.0.1:{api}/readyz", agent=agent)
-        self.assertEqual(
-            await response.json(),
-            {"status": "ready", "parts": {"engine": True, "iii-queue": True, "iii-worker-manager": True, "http": True}},
-        )
+        names = ("engine", "store c", "iii-queue", "iii-worker-manager", "http")
+        self.assertEqual(await response.json(), {"status": "ready", "parts": dict.fromkeys(names, True)})
         worker.held = []
         answer = treq.get(f"http://127.0.0.1:{http}/f", agent=agent)
         while not worker.held:
@@ -212,7 +226,7 @@ class SocketTests(TestCase):
         self.assertEqual(response.code, 503)
         self.assertEqual(
             (await response.json())["parts"],
-            {"engine": False, "iii-queue": False, "iii-worker-manager": False, "http": False},
+            {"engine": False, "store c": True, "iii-queue": False, "iii-worker-manager": False, "http": False},
         )
         worker.answer(worker.held[0])
         response = await answer

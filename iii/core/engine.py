@@ -67,6 +67,7 @@ class Counters:
     cron_runs_failed: int = 0
     cron_runs_skipped: int = 0
     cron_missed: int = 0
+    store_failed_commits: int = 0
     limit_hits: dict[str, int] = attrs.field(factory=dict)
     http_responses: dict[str, defaultdict[int, int]] = attrs.field(factory=dict)
 

@@ -6,11 +6,15 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import treq
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SkipTest, TestCase
+from twisted.web.client import Agent
 
 from tests.integration.engine import EngineProcess
 from tests.integration.process import ProcessFailed
@@ -47,6 +51,12 @@ class FaultTests(TestCase):
     async def check(self, client: Client, kept: list[str]) -> None:
         for key in kept:
             self.assertEqual(await client.call("state::get", {"scope": "s", "key": key}), VALUE)
+
+    async def readiness(self, engine: EngineProcess) -> Any:
+        response = await treq.get(f"{engine.api_url}/readyz", agent=Agent(reactor))
+        said = await response.json()
+        self.assertEqual(response.code, 503 if "problems" in said else 200)
+        return said
 
     async def test_write_errors(self) -> None:
         """
@@ -95,8 +105,13 @@ class FaultTests(TestCase):
         kept, error = await self.fill(client, "a")
         self.assertEqual(error.code, "SET_ERROR")
         self.assertIn("full", error.message)
+        self.assertIn("is full", (await self.readiness(engine))["problems"]["store data"])
         await self.check(client, kept)
+        response = await treq.get(f"{engine.api_url}/metrics", agent=Agent(reactor))
+        self.assertRegex(await response.text(), r"\niii_store_failed_commits_total [1-9]")
         (directory / "ballast").unlink()
+        while "problems" in await self.readiness(engine):  # the store finds out by itself
+            await deferLater(reactor, 0.1)
         self.assertIsNone(await self.set(client, "again"))
         await self.check(client, [*kept, "again"])
         await engine.kill()

@@ -44,6 +44,7 @@ HELP = {
     "cron_runs_failed": "Runs of cron jobs that have failed.",
     "cron_runs_skipped": "Runs of cron jobs that were left out, because of a condition, a pause or another run.",
     "cron_missed": "Times that cron jobs found that they had missed runs.",
+    "store_failed_commits": "Commits of the engine's stores that have failed.",
     "http_responses": "Responses by route and status; without a route, of requests that reached none.",
     "limit_hits": "What was refused because of a limit of the configuration, by the limit's name.",
 }

@@ -53,9 +53,9 @@ class Api:
 
     app = Klein()
 
-    def __init__(self, ready: Callable[[], dict[str, bool]], metrics: CollectorRegistry, token: str | None) -> None:
+    def __init__(self, ready: Callable[[], dict[str, str]], metrics: CollectorRegistry, token: str | None) -> None:
         """
-        @param ready: Tells for each part of the engine whether it works.
+        @param ready: Tells for each part of the engine why it does not work; an empty text: it does.
         @param token: What C{/metrics} wants as a bearer token; health checks never want one.
         """
         self._ready, self._registry, self._token = ready, metrics, token
@@ -67,10 +67,13 @@ class Api:
 
     @app.route("/readyz", methods=["GET"])
     def readyz(self, request: IRequest) -> bytes:
-        """All parts work: 200; one does not, or the engine is stopping: 503."""
-        parts = self._ready()
-        ready = all(parts.values())
-        return _answer(request, 200 if ready else 503, {"status": "ready" if ready else "not ready", "parts": parts})
+        """All parts work: 200; one does not, or the engine is stopping: 503, with what is wrong."""
+        found = self._ready()
+        parts = {name: not problem for name, problem in found.items()}
+        problems = {name: problem for name, problem in found.items() if problem}
+        if problems:
+            return _answer(request, 503, {"status": "not ready", "parts": parts, "problems": problems})
+        return _answer(request, 200, {"status": "ready", "parts": parts})
 
     @app.route("/metrics", methods=["GET"])
     def metrics(self, request: IRequest) -> bytes:

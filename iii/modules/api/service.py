@@ -32,12 +32,12 @@ class ApiService(Service):
         settings: ApiSettings,
         token: str | None,
         engine: Engine,
-        ready: Callable[[], dict[str, bool]],
+        ready: Callable[[], dict[str, str]],
         reactor: IReactor,
         implicit_port: int = DEFAULT_API_PORT,
     ) -> None:
         """
-        @param ready: Tells for each part of the engine whether it works.
+        @param ready: See L{Api<iii.modules.api.resource.Api>}.
         @param implicit_port: Used when the settings name none.
         """
         self._settings, self._token, self._engine, self._ready = settings, token, engine, ready

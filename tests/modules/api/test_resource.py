@@ -17,7 +17,7 @@ from iii.modules.api.resource import Api
 class ApiTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.engine = Engine(Clock(), Limits())
-        self.parts = {"engine": True}
+        self.parts = {"engine": ""}
         self.use(None)
 
     def use(self, token: str | None) -> None:
@@ -35,16 +35,19 @@ class ApiTests(SynchronousTestCase):
 
     def test_health(self) -> None:
         """The process is alive as soon as it answers, also when it is not ready."""
-        self.parts["engine"] = False
+        self.parts["engine"] = "stopping"
         self.assertEqual(self.json("/healthz"), (200, {"status": "ok"}))
 
     def test_ready(self) -> None:
-        """It is ready when all parts are, and tells which is not."""
+        """It is ready when all parts are, and tells which is not, and why."""
         self.assertEqual(self.json("/readyz"), (200, {"status": "ready", "parts": {"engine": True}}))
-        self.parts["other"] = False
-        self.assertEqual(
-            self.json("/readyz"), (503, {"status": "not ready", "parts": {"engine": True, "other": False}})
-        )
+        self.parts["store"] = "disk full"
+        said = {
+            "status": "not ready",
+            "parts": {"engine": True, "store": False},
+            "problems": {"store": "disk full"},
+        }
+        self.assertEqual(self.json("/readyz"), (503, said))
 
     def test_metrics(self) -> None:
         """Every gauge and counter of the engine, and figures of its process, in Prometheus' format."""

@@ -25,7 +25,7 @@ from iii.wire.listen import CannotListen
 class ApiServiceTests(TestCase):
     def make(self, implicit_port: int = 0, **settings: Any) -> ApiService:
         self.engine = Engine(Clock(), Limits())
-        self.parts = {"engine": True, "iii-http": True}
+        self.parts = {"engine": "", "iii-http": ""}
         service = ApiService(ApiSettings(**settings), None, self.engine, lambda: self.parts, reactor, implicit_port)
         self.addCleanup(service.stopService)
         return service
@@ -41,7 +41,7 @@ class ApiServiceTests(TestCase):
         service.startService()
         self.assertEqual(await self.get(service, "/healthz"), (200, {"status": "ok"}))
         self.assertEqual((await self.get(service, "/readyz"))[0], 200)
-        self.parts["iii-http"] = False
+        self.parts["iii-http"] = "takes no work"
         status, said = await self.get(service, "/readyz")
         self.assertEqual((status, said["parts"]), (503, {"engine": True, "iii-http": False}))
 
