@@ -44,6 +44,8 @@ PREFIX = "__fn_queue::"
 MAX_PRIORITY = 255
 MAX_NAME = 200
 """Characters of a group or deduplication key that are kept as they are; of longer ones, a digest is."""
+MAX_EXACT = 2**53
+"""The integers up to here are the same as floating point numbers."""
 MAX_DELAY_MS = 10 * 366 * 86_400_000
 _members = msgspec.json.Decoder(dict[str, Raw]).decode
 _hidden = re.compile(r"(?:^|,)\s*iii\.tag\.(?:kind|display_name|hidden)\s*=[^,]*")
@@ -166,7 +168,7 @@ def digested(text: str) -> str:
 
 
 def _group(given: EnqueueRequest, config: QueueConfig, data: bytes) -> str:
-    """Return the group of a message: the JSON of its member, whatever that is."""
+    """Return the group of a message: its member, whatever that is, as JSON."""
     field = config.message_group_field
     assert field is not None
     value = _members(data).get(field) if data.startswith(b"{") else None
@@ -174,7 +176,23 @@ def _group(given: EnqueueRequest, config: QueueConfig, data: bytes) -> str:
         raise GroupMissing(given.queue, field)
     if value == NULL:
         raise GroupNull(given.queue, field)
-    return digested(bytes(value).decode())
+    return digested(_canonical(bytes(value)).decode())
+
+
+def _canonical(text: bytes) -> bytes:
+    """
+    Return JSON in one form for equal values: Python escapes what is not ASCII and puts spaces, Node does not, and a
+    group that both write to is one.
+    """
+    if text.isdigit() or text.startswith(b'"') and b"\\" not in text:
+        return text
+    try:
+        value = msgspec.json.decode(text)
+        if isinstance(value, float) and abs(value) <= MAX_EXACT and value.is_integer():
+            value = int(value)
+        return msgspec.json.encode(value, order="sorted")
+    except msgspec.DecodeError:
+        return text  # a number that is too large is equal to itself
 
 
 def _rank(given: EnqueueRequest, config: QueueConfig, data: bytes) -> int:

@@ -141,6 +141,25 @@ class EnqueueTests(QueueTestCase):
             self.answer(self.jobs()[job])
         self.assertEqual(len({group for (group,) in self.rows("message_group")}), 2)
 
+    def test_equal_groups(self) -> None:
+        """However its JSON is written, an equal value is the same group."""
+        self.worker.register("f")
+        for groups, texts in enumerate((
+            ('"M\u00fcller"', r'"M\u00fcller"'), ("1", "1.0", "1e0"), ('{"a":1,"b":2}', '{ "b": 2, "a": 1 }'),
+            ("1e999", "1e999"),
+        ), 1):  # fmt: skip
+            for text in texts:
+                self.enqueue_text(f'{{"customer":{text}}}')
+            self.assertEqual(len({group for (group,) in self.rows("message_group")}), groups, texts)
+
+    def enqueue_text(self, data: str) -> None:
+        """Enqueue what is written so."""
+        action = '"action":{"type":"enqueue","queue":"orders"}'
+        self.worker.connection.received(
+            f'{{"type":"invokefunction","function_id":"f","data":{data},{action}}}'.encode()
+        )
+        self.turn()
+
     def test_legacy_queue_without_group(self) -> None:
         """Messages that were stored before their queue became a FIFO queue run, too."""
         self.enqueue(1, queue="one")
