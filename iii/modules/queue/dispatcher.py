@@ -55,6 +55,7 @@ class Queue:
     @ivar topic: It belongs to a subscriber of the topic.
     @ivar condition: Asked before each delivery.
     @ivar counts: How many jobs there are in each state; those that run are counted where they are on disk.
+    @ivar coming: How many new ones are just being written.
     @ivar delivered: How many jobs have ended well; likewise C{failed}, of deliveries.
     """
 
@@ -64,14 +65,15 @@ class Queue:
     topic: bool = False
     condition: str | None = None
     counts: list[int] = attrs.field(factory=lambda: [0, 0, 0])
+    coming: int = 0
     delivered: int = 0
     failed: int = 0
     scheduled: bool = False
 
     @property
     def unfinished(self) -> int:
-        """Jobs that wait or run."""
-        return self.counts[READY] + self.counts[DELAYED]
+        """Jobs that wait or run, or are about to."""
+        return self.counts[READY] + self.counts[DELAYED] + self.coming
 
 
 @attrs.define

@@ -73,8 +73,6 @@ class NamedQueues:
         if queue is None:
             raise QueueNotFound(given.queue)
         config = self._configs[given.queue]
-        if config.max_jobs is not None and queue.unfinished >= config.max_jobs:
-            raise QueueFull(given.queue, config.max_jobs)
         now = self._dispatcher.now_ms()
         data = bytes(given.data)
         due = now
@@ -98,13 +96,19 @@ class NamedQueues:
         )  # fmt: skip
         if given.deduplication_key is not None:
             return self._enqueue_once(queue, job, given, config, now)
-        return self._put(queue, job)
+        return self._put(queue, config.max_jobs, job)
 
-    def _put(self, queue: Queue, job: Job, *others: Change) -> Deferred[Receipt]:
+    def _put(self, queue: Queue, limit: int | None, job: Job, *others: Change) -> Deferred[Receipt]:
+        if limit is not None and queue.unfinished >= limit:
+            raise QueueFull(queue.shown, limit)
         jobs = self._dispatcher.jobs
-        return jobs.write(jobs.row(job), *others).addCallbacks(partial(self._stored, queue, job), _not_stored)
+        queue.coming += 1
+        return jobs.write(jobs.row(job), *others).addCallbacks(
+            partial(self._stored, queue, job), partial(_not_taken, queue)
+        )
 
     def _stored(self, queue: Queue, job: Job, _: None) -> Receipt:
+        queue.coming -= 1
         if job.data is not None and len(job.data) > INLINE:
             job.data = None
         self._dispatcher.arrived(queue, job)
@@ -134,7 +138,12 @@ class NamedQueues:
             if pending is None:
                 return succeed(receipt)
             return pending.committed().addCallbacks(lambda _: receipt, _not_stored)
-        return self._put(queue, job, (DEDUPLICATION, key, (job.id, now + window)))
+        return self._put(queue, config.max_jobs, job, (DEDUPLICATION, key, (job.id, now + window)))
+
+
+def _not_taken(queue: Queue, failure: Failure) -> Receipt:
+    queue.coming -= 1
+    return _not_stored(failure)
 
 
 def _not_stored(failure: Failure) -> Receipt:

@@ -268,16 +268,23 @@ class Topics:
             return None
         jobs = [job for _, job in copies]
         store = self._dispatcher.jobs
-        return store.write(*map(store.row, jobs)).addCallbacks(partial(self._published, copies), _not_published)
+        for queue, _ in copies:
+            queue.coming += 1
+        return store.write(*map(store.row, jobs)).addCallbacks(
+            partial(self._published, copies), partial(_not_published, copies)
+        )
 
     def _published(self, copies: list[tuple[Queue, Job]], _: None) -> None:
         for queue, job in copies:
+            queue.coming -= 1
             if job.data is not None and len(job.data) > INLINE:
                 job.data = None
             self._dispatcher.arrived(queue, job)
 
 
-def _not_published(failure: Failure) -> None:
+def _not_published(copies: list[tuple[Queue, Job]], failure: Failure) -> None:
+    for queue, _ in copies:
+        queue.coming -= 1
     failure.trap(StorageError)
     raise PublishFailed(str(failure.value))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import msgspec
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -12,10 +13,38 @@ from iii.config.blocks.queue import QueueConfig, QueueSettings
 from iii.core.engine import Module
 from iii.modules.queue import ledger
 from iii.modules.queue.service import QueueModule
+from iii.storage.batch import Change
 from iii.storage.volatile import VolatileStore
 from tests.core.fakes import FakeWorker, connect, make_engine
 
 NOW = 1_000_000
+
+
+class SlowStore(VolatileStore):
+    """
+    One that commits when a test says so.
+
+    @ivar slow: It waits for that.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(2**30)
+        self.slow = False
+        self._waiting: list[tuple[tuple[Change, ...], Deferred[None]]] = []
+
+    def write(self, *changes: Change) -> Deferred[None]:
+        """Begin to write."""
+        if not self.slow:
+            return super().write(*changes)
+        self._waiting.append((changes, Deferred()))
+        return self._waiting[-1][1]
+
+    def commit(self) -> None:
+        """Write what waits for it, and what comes from now on."""
+        self.slow = False
+        waiting, self._waiting = self._waiting, []
+        for changes, written in waiting:
+            super().write(*changes).chainDeferred(written)
 
 
 class QueueTestCase(SynchronousTestCase):
@@ -35,7 +64,7 @@ class QueueTestCase(SynchronousTestCase):
         self.patch(ledger, "LINGER", self.linger)
         self.clock = Clock()
         self.clock.advance(NOW)
-        self.store = VolatileStore(2**30)
+        self.store = SlowStore()
         self.start()
 
     def start(self) -> None:

@@ -91,6 +91,30 @@ class EnqueueTests(QueueTestCase):
         self.answer(self.jobs()[0])
         self.assertIsInstance(self.enqueue(4, queue="small"), str)
 
+    def test_full_at_once(self) -> None:
+        """Messages that come while others are being written count, too, unless they are not taken."""
+        self.store.slow = True
+        calls = [self.worker.call("f", 1, action={"type": "enqueue", "queue": "small"}) for _ in range(4)]
+        self.store.commit()
+        self.turn()
+        outcomes = [self.worker.outcome(call) for call in calls]
+        self.assertEqual([isinstance(each, dict) for each in outcomes], [True, True, False, False])
+        self.assertEqual(len(self.rows()), 2)
+
+    def test_room_after_failure(self) -> None:
+        """What could not be written takes no room."""
+        self.store._connection.execute("PRAGMA query_only = ON")
+        self.assertEqual([self.enqueue(1, queue="small")[0] for _ in range(3)], ["enqueue_error"] * 3)
+        self.store._connection.execute("PRAGMA query_only = OFF")
+        self.assertIsInstance(self.enqueue(1, queue="small"), str)
+
+    def test_full_and_known(self) -> None:
+        """A message that is there already gets its receipt, also when the queue is full."""
+        once = {"deduplication_key": "k"}
+        first = self.enqueue(1, queue="small", options=once)
+        self.enqueue(2, queue="small")
+        self.assertEqual(self.enqueue(1, queue="small", options=once), first)
+
     def test_store_fails(self) -> None:
         """When the store does not take a message, the caller is told, and nothing runs."""
         self.worker.register("f")

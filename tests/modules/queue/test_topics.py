@@ -212,6 +212,18 @@ class DurableTests(TopicCase):
         self.assertEqual(self.store.read("SELECT * FROM subscription", ()), [])
         self.assertEqual(list(self.module.dispatcher.queues), ["__fn_queue::default"])
 
+    def test_bounds_at_once(self) -> None:
+        """Messages that are just being written count, too."""
+        other = connect(self.engine, "other")
+        self.subscribe(other, "f")
+        other.leave()
+        self.store.slow = True
+        for number in range(5):
+            self.worker.call("iii::durable::publish", {"topic": "orders", "data": number})
+        self.store.commit()
+        self.turn()
+        self.assertEqual(self.rows("data"), [(b"0",), (b"1",), (b"2",)])
+
     def test_unsubscribe(self) -> None:
         """An operator may end the subscription of a function that is away, and what waits for it."""
         other = connect(self.engine, "other")
