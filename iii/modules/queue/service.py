@@ -30,10 +30,12 @@ from iii.modules.queue.jobs import IStore, JobStore
 from iii.modules.queue.moves import Moves
 from iii.modules.queue.named import PREFIX, NamedQueues
 from iii.modules.queue.retry import Policy
-from iii.modules.queue.topics import Topics
+from iii.modules.queue.topics import Topics, topic_of
 
 LOOK_AFTER = 10
 """Seconds between two looks at ages and numbers."""
+LOOK_AT = 1000
+"""Messages that are asked whom they are for, to find the topic of a queue whose subscription has gone."""
 
 
 @implementer(IModule)
@@ -111,8 +113,11 @@ class QueueModule(Service):
             shown, topic = name.removeprefix(PREFIX), False
             self.log.warn("queue {name} has messages and is not configured; nobody gets them", name=shown)
         else:
-            ((function_id,),) = self._store.read("SELECT function_id FROM job WHERE queue = ? LIMIT 1", (name,))
-            shown, topic = _topic(name, function_id), True
+            rows = self._store.read(
+                "SELECT DISTINCT function_id FROM (SELECT function_id FROM job WHERE queue = ? LIMIT ?)",
+                (name, LOOK_AT),
+            )
+            shown, topic = topic_of(name, [function_id for (function_id,) in rows]), True
         return Queue(name, shown, line, topic=topic)
 
     def _tick(self) -> None:
@@ -120,9 +125,3 @@ class QueueModule(Service):
         self._ticks += 1
         if self._ticks % LOOK_AFTER == 0:
             self._control.tick()
-
-
-def _topic(name: str, function_id: str) -> str:
-    """Return the topic of an internal name (spec/queue.md, 9)."""
-    before = name.rpartition("@")[0].replace("\\@", "@").replace("\\\\", "\\")
-    return before.removesuffix(f"::{function_id}")

@@ -9,7 +9,8 @@ as long as for one that is away, in case it comes back.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from functools import partial
 from itertools import count
 from typing import Any
@@ -39,6 +40,8 @@ from iii.modules.queue.subscribing import QueueConfig, Wish, policy, wish
 from iii.storage.errors import StorageError
 from iii.storage.schema import SUBSCRIPTION
 
+_until_at = re.compile(r"(?:[^\\@]|\\.)*", re.DOTALL)
+_escape = re.compile(r"\\(.)", re.DOTALL)
 TOUCH_MS = 3_600_000
 """So often it is noted that a subscriber is there."""
 
@@ -292,6 +295,20 @@ def _not_published(copies: list[tuple[Queue, Job]], failure: Failure) -> None:
 def internal_name(topic: str, namespace: str, function_id: str) -> str:
     """The name of a subscriber's queue (spec/queue.md, 9)."""
     return f"{_escaped(f'{topic}::{function_id}')}@{_escaped(namespace)}"
+
+
+def topic_of(name: str, function_ids: Iterable[str]) -> str:
+    """
+    Return the topic of an internal name.
+
+    @param function_ids: Functions that its jobs are for, the subscriber among them: a job that was redriven may be for
+        another one.
+    """
+    subscriber = _until_at.match(name)
+    assert subscriber is not None
+    text = _escape.sub(r"\1", subscriber[0])
+    ends = [end for function_id in function_ids if text.endswith(end := f"::{function_id}")]
+    return text.removesuffix(max(ends, key=len, default=""))
 
 
 def _escaped(text: str) -> str:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.trial.unittest import SynchronousTestCase
+
+from iii.modules.queue.topics import internal_name, topic_of
 from tests.core.fakes import FakeWorker, connect
 from tests.modules.queue.case import QueueTestCase
 
@@ -21,6 +24,23 @@ class TopicCase(QueueTestCase):
     def publish(self, data: Any, topic: str = "orders", **members: Any) -> None:
         """Publish; there must be no result."""
         self.assertIsNone(self.ask("iii::durable::publish", {"topic": topic, "data": data}, **members))
+
+
+class NameTests(SynchronousTestCase):
+    def test_internal(self) -> None:
+        """The queue of a subscriber is called after topic, function and namespace."""
+        self.assertEqual(internal_name("order.created", "default", "mail::on"), "order.created::mail::on@default")
+        self.assertEqual(internal_name("a@b", "n@\\", "f\\"), r"a\@b::f\\@n\@\\")
+
+    def test_topic_of(self) -> None:
+        """The topic is found in that, whatever is in the names."""
+        for topic, namespace, function_id in (
+            ("order.created", "default", "mail::on"), ("a@b", "c@d", "e@f"), ("a\\", "\\", "f\\@"),
+            ("a::b", "n", "b::b"), ("a\n", "n", "f"),
+        ):  # fmt: skip
+            name = internal_name(topic, namespace, function_id)
+            self.assertEqual(topic_of(name, ["changed", "b", function_id]), topic)
+        self.assertEqual(topic_of("t::f@default", ["changed"]), "t::f")
 
 
 class PublishTests(TopicCase):
@@ -237,6 +257,22 @@ class DurableTests(TopicCase):
         self.assertEqual(ended, {**gone, "unsubscribed": True, "discarded": 1})
         self.publish(2)
         self.assertEqual(self.rows(), [])
+
+    def test_left_behind(self) -> None:
+        """Dead letters whose subscription has ended are still those of their topic after a restart."""
+        self.subscribe(self.worker, "a::f", queue_config={"maxRetries": 0})
+        self.publish(1)
+        self.publish(2)
+        for job in self.jobs():
+            self.fail_job(job)
+        first = self.ask("engine::queue::dlq_messages", {"topic": "orders"})[1]["id"]
+        change = {"topic": "orders", "message_id": first, "function_id": "other"}
+        self.assertEqual(self.ask("iii::queue::redrive_message", change)["redriven"], 1)
+        self.worker.send("unregistertrigger", id="t", trigger_type="durable:subscriber")
+        self.turn()
+        self.restart()
+        (dead,) = self.ask("engine::queue::dlq_messages", {"topic": "orders"})
+        self.assertEqual(dead["payload"], 2)
 
     def test_dead_letters_of_absent(self) -> None:
         """Dead letters of a topic are there while nobody subscribes, and go back to the function they failed for."""
