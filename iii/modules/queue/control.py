@@ -129,6 +129,8 @@ class Control:
                 self.log.warn("{topic}: {count} messages for nobody are discarded", topic=queue.shown, count=discarded)
         elif not any(queue.counts) and not self._subscribed(queue):
             del self._dispatcher.queues[queue.name]
+            if queue.line.paused:
+                await self._store.write((PAUSED_QUEUE, (queue.name,), None))
 
     def _subscribed(self, queue: Queue) -> bool:
         return any(each.queue is queue for each in self._topics.subscriptions.get(queue.shown, {}).values())

@@ -54,6 +54,37 @@ class PublishTests(TopicCase):
         self.assertEqual(self.payloads(), [{"n": 1}] * 2)
         self.assertEqual(self.jobs()[0].keys(), {"invocation_id", "function_id", "data", "traceparent"})
 
+    def test_each_namespace(self) -> None:
+        """Functions of one name in several namespaces are several subscribers."""
+        other = connect(self.engine, "other", namespace="other")
+        self.subscribe(self.worker, "f", "1")
+        other.register("f")
+        other.register_trigger("2", "durable:subscriber", "f", config={"topic": "orders"}, namespace="other")
+        self.turn()
+        self.publish(1)
+        self.assertEqual((self.payloads(), self.payloads(other)), ([1], [1]))
+
+    def test_no_members_of_the_caller(self) -> None:
+        """What was published is what is delivered, though the call itself tells the engine who makes it."""
+        self.subscribe(self.worker, "f")
+        self.publish({})
+        self.assertEqual(self.payloads(), [{}])
+
+    def test_more_members(self) -> None:
+        """Members that publishing does not know are ignored; the data may be null."""
+        self.subscribe(self.worker, "f")
+        given = {"topic": "orders", "data": None, "__traceparent": "x", "_caller_worker_id": "y"}
+        self.assertIsNone(self.ask("iii::durable::publish", given))
+        self.assertEqual(self.payloads(), [None])
+
+    def test_registered_again(self) -> None:
+        """A trigger that is registered again for another topic leaves the first one."""
+        self.subscribe(self.worker, "f", "1")
+        self.subscribe(self.worker, "f", "1", topic="other")
+        self.publish(1)
+        self.publish(2, topic="other")
+        self.assertEqual((self.payloads(), self.rows("data")), ([2], [(b"2",)]))
+
     def test_trace(self) -> None:
         """A delivery goes on with the trace of whoever published, and with its baggage."""
         self.subscribe(self.worker, "f")
@@ -145,6 +176,16 @@ class ConditionTests(TopicCase):
         self.assertEqual([job["data"] for job in self.jobs() if job["function_id"] == "f"], [1, 2, 3, 4])
         self.assertEqual(len(self.rows()), 4)
 
+    def test_namespace(self) -> None:
+        """A condition is looked for where its function is."""
+        other = connect(self.engine, "other", namespace="other")
+        other.register("f", "want")
+        config = {"topic": "elsewhere", "condition_function_id": "want"}
+        other.register_trigger("2", "durable:subscriber", "f", config=config, namespace="other")
+        self.turn()
+        self.publish(1, topic="elsewhere")
+        self.assertEqual(([job["function_id"] for job in self.jobs(other)], self.jobs()), (["want"], []))
+
     def test_error(self) -> None:
         """A condition that fails is a failed delivery; it is asked again before each."""
         self.publish(1)
@@ -231,6 +272,16 @@ class DurableTests(TopicCase):
         self.assertEqual(self.rows(), [])
         self.assertEqual(self.store.read("SELECT * FROM subscription", ()), [])
         self.assertEqual(list(self.module.dispatcher.queues), ["__fn_queue::default"])
+
+    def test_pause_ends(self) -> None:
+        """When nothing is left of a subscription, it is not remembered that it was paused."""
+        other = connect(self.engine, "other")
+        self.subscribe(other, "f")
+        self.assertEqual(self.ask("engine::queue::pause", {"queue": "orders"}), {"queue": "orders", "paused": True})
+        other.leave()
+        for _ in range(120):
+            self.turn(1)
+        self.assertEqual(self.store.read("SELECT * FROM paused_queue", ()), [])
 
     def test_bounds_at_once(self) -> None:
         """Messages that are just being written count, too."""
