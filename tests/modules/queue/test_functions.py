@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.core.fakes import connect
 from tests.modules.queue.case import QueueTestCase
 
 
@@ -42,6 +43,40 @@ class FunctionTests(QueueTestCase):
         self.answer(self.jobs()[3])
         self.assertEqual((self.payloads(), self.rows()), ([1, 2, 1, 2], []))
         self.assertEqual(self.ask("iii::queue::redrive", {"queue": "one"})["redriven"], 0)
+
+    def test_redrive_keeps(self) -> None:
+        """A dead letter that is delivered again keeps its namespace, its trace and its baggage."""
+        other = connect(self.engine, "other", namespace="other")
+        other.register("f")
+        trace = {"traceparent": f"00-{'1' * 32}-{'2' * 16}-01", "baggage": "a=1"}
+        self.enqueue(1, queue="one", namespace="other", **trace)
+        self.fail_job(self.jobs(other)[0], worker=other)
+        self.ask("iii::queue::redrive", {"queue": "one"})
+        first, second = self.jobs(other)
+        self.assertNotEqual(first.pop("invocation_id"), second.pop("invocation_id"))
+        self.assertRegex(second.pop("traceparent"), f"^00-{'1' * 32}-(?!2{{16}})[0-9a-f]{{16}}-01$")
+        del first["traceparent"]
+        self.assertEqual(second, first)
+
+    def test_named_queue_first(self) -> None:
+        """Where a topic and a named queue have one name, it is that of the queue."""
+        self.worker.register_trigger("t", "durable:subscriber", "f", config={"topic": "one"})
+        self.ask("iii::durable::publish", {"topic": "one", "data": 1})
+        self.assertEqual(len(self.jobs()), 1)
+        self.assertEqual(self.stats("one")["depth"], 0)
+        rows = [row for row in self.ask("engine::queue::list_topics") if row["name"] == "one"]
+        self.assertEqual([(row["kind"], row["in_flight"]) for row in rows], [("queue", 0)])
+        self.assertEqual([row["topic"] for row in self.ask("engine::queue::dlq_topics")].count("one"), 1)
+
+    def test_unknown_names(self) -> None:
+        """A name that nobody knows is no error: there is nothing in it."""
+        for function_id, given, answer in (
+            ("iii::queue::redrive", {"queue": "x"}, {"queue": "x", "redriven": 0}),
+            ("engine::queue::discard", {"queue": "x"}, {"queue": "x", "discarded": 0}),
+            ("engine::queue::jobs", {"queue": "x"}, []),
+            ("engine::queue::pause", {"queue": "x"}, {"queue": "x", "paused": False}),
+        ):
+            self.assertEqual(self.ask(function_id, given), answer)
 
     def test_redrive_many(self) -> None:
         """So also with more than fit into one piece; twice at one time moves each once."""
