@@ -107,6 +107,8 @@ class QueueConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     @ivar max_jobs: Messages that wait or are in progress; above, none is taken; default none.
     @ivar dlq_max_jobs: Dead letters that are kept; above, the oldest are discarded; default none.
     @ivar dlq_retention_ms: How long dead letters are kept; default none, for ever.
+    @ivar delivery_metadata: Tell functions the message's id and the attempt, as the metadata of their call; default
+        false, since the Node SDK gives that to every handler as a second argument.
     """
 
     type: Literal["standard", "fifo"] = "standard"
@@ -128,6 +130,7 @@ class QueueConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     max_jobs: Count | None = None
     dlq_max_jobs: Count | None = None
     dlq_retention_ms: Count | None = None
+    delivery_metadata: bool = False
 
     def __post_init__(self) -> None:
         if self.type == "fifo" and self.message_group_field is None:

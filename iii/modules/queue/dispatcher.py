@@ -29,7 +29,7 @@ from iii.modules.queue.ledger import Ledger
 from iii.modules.queue.retry import INTERRUPTIONS, MAX_INTERRUPTIONS
 from iii.modules.queue.wakes import Wakes
 from iii.storage.errors import StorageError
-from iii.wire.messages import ErrorBody
+from iii.wire.messages import ABSENT, ErrorBody
 
 STARTS = 256
 """Jobs of one queue that start in one turn of the reactor."""
@@ -246,10 +246,16 @@ class Dispatcher:
             self._invoke(queue, job, condition, partial(self._decided, queue, job))
 
     def _call(self, queue: Queue, job: Job) -> None:
-        self._invoke(queue, job, job.function_id, partial(self._answered, queue, job))
+        metadata = _metadata(queue, job) if queue.line.policy.delivery_metadata else ABSENT
+        self._invoke(queue, job, job.function_id, partial(self._answered, queue, job), metadata)
 
     def _invoke(
-        self, queue: Queue, job: Job, function_id: str, complete: Callable[[Call, Raw, ErrorBody | None], None]
+        self,
+        queue: Queue,
+        job: Job,
+        function_id: str,
+        complete: Callable[[Call, Raw, ErrorBody | None], None],
+        metadata: Raw = ABSENT,
     ) -> None:
         data = job.data
         if data is None:
@@ -264,6 +270,7 @@ class Dispatcher:
             Raw(data),
             complete,
             namespace=job.namespace,
+            metadata=metadata,
             timeout=queue.line.policy.timeout,
             traceparent=continued(job.traceparent),
             baggage=job.baggage,
@@ -387,6 +394,18 @@ class Dispatcher:
         for queue in self._missing.pop(target).queues:
             queue.line.release(target)
             self.serve(queue)
+
+
+def _metadata(queue: Queue, job: Job) -> Raw:
+    """Return what a function is told about a delivery, if it wants to know (docs/queue.md)."""
+    told = {
+        "topic" if queue.topic else "queue": queue.shown,
+        "message_id": job.id,
+        "attempt": job.attempts + 1,
+        "interruptions": job.interruptions,
+        "created_at_ms": job.created_ms,
+    }
+    return Raw(msgspec.json.encode(told))
 
 
 def shortened(error: ErrorBody) -> str:

@@ -166,6 +166,7 @@ def policy(config: QueueConfig) -> Policy:
         rate_limit=config.rate_limit,
         dlq_max_jobs=config.dlq_max_jobs,
         dlq_retention_ms=config.dlq_retention_ms,
+        delivery_metadata=config.delivery_metadata,
     )
 
 

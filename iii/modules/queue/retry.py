@@ -22,6 +22,7 @@ class Policy:
     @ivar ordered: C{None}; C{"groups"}: the jobs of one group one after the other; C{"queue"}: all of them.
     @ivar deliveries: How often a failing job is delivered in all, at least once.
     @ivar timeout: Seconds for one delivery.
+    @ivar delivery_metadata: Functions are told which message and attempt it is.
     """
 
     ordered: str | None = None
@@ -36,6 +37,7 @@ class Policy:
     rate_limit: RateLimit | None = None
     dlq_max_jobs: int | None = None
     dlq_retention_ms: int | None = None
+    delivery_metadata: bool = False
 
     def exhausted(self, attempts: int) -> bool:
         """Whether a job with so many failed deliveries is a dead letter."""

@@ -31,6 +31,7 @@ class QueueConfig(msgspec.Struct, rename="camel"):
     rate_limit: RateLimit | None = None
     dlq_max_jobs: int | None = None
     dlq_retention_ms: int | None = None
+    delivery_metadata: bool | None = None
 
 
 _names = {msgspec.structs.fields(QueueConfig)[i].encode_name: name
@@ -114,6 +115,7 @@ def policy(config: QueueConfig, concurrency: int, defaults: QueueStore) -> Polic
         rate_limit=config.rate_limit,
         dlq_max_jobs=config.dlq_max_jobs,
         dlq_retention_ms=config.dlq_retention_ms,
+        delivery_metadata=bool(config.delivery_metadata),
     )
 
 

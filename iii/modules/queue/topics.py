@@ -110,6 +110,7 @@ class Topics:
                     },
                     "dlqMaxJobs": {"type": "integer", "minimum": 1},
                     "dlqRetentionMs": {"type": "integer", "minimum": 1},
+                    "deliveryMetadata": {"type": "boolean"},
                 },
             },
         },

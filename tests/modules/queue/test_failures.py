@@ -13,6 +13,7 @@ class RetryTests(QueueTestCase):
         "capped": {"max_retries": 9, "backoff_ms": 1000, "max_backoff_ms": 1500},
         "fixed": {"max_retries": 9, "backoff_ms": 1000, "backoff_type": "fixed"},
         "short": {"timeout_ms": 1000, "max_retries": 1},
+        "telling": {"delivery_metadata": True, "max_retries": 3},
         "parking": {"missing_function_timeout_ms": 60_000, "concurrency": 1},
     }
 
@@ -113,6 +114,24 @@ class RetryTests(QueueTestCase):
                 "stacktrace": "at line 3",
             },
         )  # fmt: skip
+
+    def test_delivery_metadata(self) -> None:
+        """A queue may tell functions which message and attempt it is, beside the payload; the first attempt is 1."""
+        receipt = self.enqueue({"a": 1}, "g", queue="telling")
+        other = connect(self.engine, "other")
+        other.register("g")
+        self.turn()
+        self.fail_job(self.jobs(other)[0], worker=other)
+        self.turn(1)
+        other.leave()
+        self.worker.register("g")
+        self.turn()
+        first, second, third = *self.jobs(other), *self.jobs()
+        told = {"queue": "telling", "message_id": receipt, "created_at_ms": 1_000_000_000}
+        self.assertEqual(first["metadata"], {**told, "attempt": 1, "interruptions": 0})
+        self.assertEqual(second["metadata"], {**told, "attempt": 2, "interruptions": 0})
+        self.assertEqual(third["metadata"], {**told, "attempt": 2, "interruptions": 1})
+        self.assertEqual([job["data"] for job in (first, second, third)], [{"a": 1}] * 3)
 
     def test_missing_function(self) -> None:
         """A message for a function that is not there waits for it, costs no delivery, and holds up no other one."""

@@ -149,6 +149,17 @@ class PublishTests(TopicCase):
             self.turn(delay)
         self.assertEqual(len(self.jobs()), 4 + 3)
 
+    def test_delivery_metadata(self) -> None:
+        """A subscriber that wants it is told which message it is; its condition is not."""
+        self.worker.register("want")
+        self.subscribe(self.worker, "f", condition_function_id="want", queue_config={"deliveryMetadata": True})
+        self.publish(1)
+        self.answer(self.jobs()[0])
+        ((message_id,),) = self.rows("id")
+        told = {"topic": "orders", "message_id": message_id, "attempt": 1, "interruptions": 0}
+        self.assertEqual(self.jobs()[1]["metadata"], {**told, "created_at_ms": 1_000_000_000})
+        self.assertNotIn("metadata", self.jobs()[0])
+
     def test_unknown_settings(self) -> None:
         """What of a C{queue_config} is not known or wrong has no effect; what SDKs send is silently accepted."""
         self.subscribe(
