@@ -82,6 +82,8 @@ def _structs(info: inspect.Type) -> Iterator[type[Struct]]:
             yield from _structs(member)
     elif isinstance(info, inspect.VarTupleType):
         yield from _structs(info.item_type)
+    elif isinstance(info, inspect.DictType):
+        yield from _structs(info.value_type)
 
 
 def _default(field: inspect.Field, description: str) -> str:
