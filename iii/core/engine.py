@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
 import attrs
@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from iii.core.channels import Channels
 from iii.core.connections import Connection
 from iii.core.errors import AnswerLost, CallTimedOut, FunctionNotFound
+from iii.core.figures import Figure
 from iii.core.functions import BuiltinFunction, Caller, Function, FunctionDeclaration, FunctionTable
 from iii.core.invocations import Call, CallFailed, Completion, Deadlines
 from iii.core.limits import Limits
@@ -109,6 +110,7 @@ class Engine:
     @ivar on_connected: Told of each new connection, which has not said who it is.
     @ivar on_disconnected: Told of each connection that has ended, when it is cleaned up.
     @ivar on_telemetry: Told of each telemetry frame, its prefix included, and who sent it, if that is known.
+    @ivar figures: What modules export beside the counters: asked for each time.
     @ivar sockets: Open sockets of all worker listeners, counted by these.
     @ivar stopping: The engine takes no new work from outside; calls under way may still make others.
     """
@@ -138,6 +140,7 @@ class Engine:
         self.deadlines = Deadlines(clock, self._expired)
         self.broken_off = BrokenOff(clock, limits.connections)
         self.counters = Counters()
+        self.figures: list[Callable[[], Iterable[Figure]]] = []
         self.on_connected: list[Callable[[Connection], None]] = []
         self.on_disconnected: list[Callable[[Connection], None]] = []
         self.on_telemetry: list[Callable[[bytes, Connection | None], None]] = []

@@ -49,6 +49,8 @@ HELP = {
     "limit_hits": "What was refused because of a limit of the configuration, by the limit's name.",
 }
 
+_FAMILIES = {"gauge": GaugeMetricFamily, "counter": CounterMetricFamily}
+
 
 class EngineCollector(Collector):
     """Reads the engine when it is asked: counting costs the hot path nothing but an integer."""
@@ -80,6 +82,12 @@ class EngineCollector(Collector):
         yield responses
         for name, value in counters.items():
             yield CounterMetricFamily(f"iii_{name}", HELP[name], value=value)
+        for read in engine.figures:
+            for figure in read():
+                family = _FAMILIES[figure.kind](f"iii_{figure.name}", figure.text, labels=figure.labels)
+                for labels, reading in figure.values.items():
+                    family.add_metric(labels, reading)
+                yield family
         info = GaugeMetricFamily("iii_build_info", "The version that runs.", labels=["version"])
         info.add_metric([__version__], 1)
         yield info

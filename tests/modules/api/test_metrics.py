@@ -6,6 +6,7 @@ from prometheus_client import generate_latest
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from iii.core.figures import Figure
 from iii.modules.api.metrics import registry
 from tests.core.fakes import make_engine
 
@@ -19,3 +20,16 @@ class MetricsTests(SynchronousTestCase):
         text = generate_latest(registry(engine)).decode()
         self.assertIn('\niii_limit_hits_total{limit="channels"} 2.0\n', text)
         self.assertIn('\niii_limit_hits_total{limit="connections"} 1.0\n', text)
+
+    def test_figures(self) -> None:
+        """Modules may have figures of their own, told apart by labels."""
+        engine = make_engine(Clock())
+        engine.figures.append(
+            lambda: [
+                Figure("cups", "gauge", "Cups.", ("colour",), {("red",): 1, ("blue",): float("nan")}),
+                Figure("drinks", "counter", "Drinks.", (), {(): 3}),
+            ]
+        )
+        text = generate_latest(registry(engine)).decode()
+        self.assertIn('\niii_cups{colour="red"} 1.0\niii_cups{colour="blue"} NaN\n', text)
+        self.assertIn("\niii_drinks_total 3.0\n", text)
