@@ -56,7 +56,8 @@ class Queue:
     @ivar condition: Asked before each delivery.
     @ivar counts: How many jobs there are in each state; those that run are counted where they are on disk.
     @ivar coming: How many new ones are just being written.
-    @ivar delivered: How many jobs have ended well; likewise C{failed}, of deliveries.
+    @ivar delivered: How many jobs have ended well since the start; likewise C{failed}, of deliveries, C{retried}, of
+        those of them that are followed by another one, and C{buried}, of jobs that have become dead letters.
     """
 
     name: str
@@ -68,12 +69,21 @@ class Queue:
     coming: int = 0
     delivered: int = 0
     failed: int = 0
+    retried: int = 0
+    buried: int = 0
     scheduled: bool = False
 
     @property
     def unfinished(self) -> int:
         """Jobs that wait or run, or are about to."""
         return self.counts[READY] + self.counts[DELAYED] + self.coming
+
+    def in_states(self) -> tuple[int, int, int]:
+        """How many jobs wait, wait for their moment, and run."""
+        running = self.line.running.values()
+        delayed = sum(job.state == DELAYED for job in running)
+        ready = len(running) - delayed
+        return self.counts[READY] - ready, self.counts[DELAYED] - delayed, len(running)
 
 
 @attrs.define
@@ -313,6 +323,7 @@ class Dispatcher:
             self._bury(queue, job, error)
         else:
             job.error = shortened(error)
+            queue.retried += 1
             self._put_off(queue, job, policy.delay_ms(job.attempts, self._chance))
 
     def _put_off(self, queue: Queue, job: Job, delay_ms: int) -> None:
@@ -335,6 +346,7 @@ class Dispatcher:
         queue.counts[job.state] -= 1
         job.state, job.failed_ms, job.error = DEAD, self.now_ms(), shortened(error)
         queue.counts[DEAD] += 1
+        queue.buried += 1
         self._complaints.warn(
             "{queue}: message {id} for {function} is a dead letter after {attempts} failed deliveries: {code}: {text}",
             queue=queue.shown, id=job.id, function=job.function_id, attempts=job.attempts, code=error.code,

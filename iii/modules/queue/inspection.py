@@ -11,7 +11,7 @@ from msgspec import Meta, Raw
 
 from iii.config.blocks.queue import QueueConfig
 from iii.modules.queue.dispatcher import Dispatcher, Queue
-from iii.modules.queue.jobs import DEAD, DELAYED, READY, STATES, Job, JobStore, select
+from iii.modules.queue.jobs import DEAD, STATES, Job, JobStore, select
 from iii.modules.queue.moves import error_of
 from iii.modules.queue.topics import Topics
 from iii.storage.errors import TooMuchToList
@@ -164,16 +164,15 @@ class Inspection:
     def stats(self, name: str) -> Stats:
         """C{engine::queue::topic_stats}."""
         queues = self.queues(name)
-        running = [job for queue in queues for job in queue.line.running.values()]
-        ready = sum(queue.counts[READY] for queue in queues) - sum(job.state == READY for job in running)
-        delayed = sum(queue.counts[DELAYED] for queue in queues) - sum(job.state == DELAYED for job in running)
+        states = [queue.in_states() for queue in queues]
+        ready, delayed, running = (sum(each[number] for each in states) for number in range(3))
         return Stats(
-            depth=ready + len(running),
+            depth=ready + running,
             consumer_count=self._consumers(name),
             dlq_depth=sum(queue.counts[DEAD] for queue in queues),
             config=None,
             ready=ready,
-            in_flight=len(running),
+            in_flight=running,
             delayed=delayed,
             paused=bool(queues) and all(queue.line.paused for queue in queues),
             delivered=sum(queue.delivered for queue in queues),

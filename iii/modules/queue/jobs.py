@@ -88,6 +88,19 @@ _COLUMNS = ", ".join(
 )
 _FROM = f"SELECT {_COLUMNS} FROM job WHERE"
 _OTHERS = "AND namespace || char(0) || function_id NOT IN (SELECT value FROM json_each(?))"
+_WAITING_SINCE = """
+    WITH RECURSIVE ranks (rank) AS (
+        SELECT min(rank) FROM job WHERE queue = ?1 AND state = 0
+        UNION ALL
+        SELECT (SELECT min(rank) FROM job WHERE queue = ?1 AND state = 0 AND rank > ranks.rank)
+        FROM ranks WHERE rank IS NOT NULL
+    )
+    SELECT
+        (SELECT min(due_ms) FROM job WHERE queue = ?1 AND state = 1),
+        min((SELECT due_ms FROM job WHERE queue = ?1 AND state = 0 AND rank = ranks.rank ORDER BY position LIMIT 1))
+    FROM ranks
+"""
+"""Some steps in an index for each priority, however many jobs there are."""
 _encode = msgspec.json.encode
 
 
@@ -189,6 +202,11 @@ class JobStore:
             "SELECT min(due_ms) FROM job WHERE queue = ? AND state = 1 AND due_ms > ?", (queue, after_ms)
         )[0][0]
         return found
+
+    def waiting_since(self, queue: str) -> int | None:
+        """Return the earliest moment since when a job may run, or from when on; C{None} without one."""
+        moments = self._store.read(_WAITING_SINCE, (queue,))[0]
+        return min((moment for moment in moments if moment is not None), default=None)
 
     def of_group(self, queue: str, group: str, start: int, count: int) -> list[Job]:
         """Return a group's jobs that are no dead letters, by position, from C{start} on."""

@@ -23,6 +23,7 @@ from iii.interfaces import IModule, ITriggerProvider
 from iii.modules.queue.control import Control
 from iii.modules.queue.delivery import Line
 from iii.modules.queue.dispatcher import Dispatcher, Queue
+from iii.modules.queue.figures import Figures
 from iii.modules.queue.functions import QueueFunctions
 from iii.modules.queue.groups import MAX_GROUPS
 from iii.modules.queue.inspection import Inspection
@@ -56,6 +57,7 @@ class QueueModule(Service):
         self._moves = Moves(self.dispatcher)
         self._control = Control(self.dispatcher, self._topics, self._moves, store, settings)
         inspection = Inspection(self.dispatcher, self._topics, settings.queue_configs, engine.limits.message_bytes // 2)
+        self._figures = Figures(self.dispatcher)
         functions = QueueFunctions(self._named, self._topics, inspection, self._moves, self._control)
         self.functions: Sequence[FunctionDeclaration] = functions.declare()
         self.trigger_types: Mapping[str, ITriggerProvider] = {
@@ -70,6 +72,7 @@ class QueueModule(Service):
         """Take up what is on disk.  L{iii.storage.errors.StorageError} ends the start."""
         super().startService()
         self._take_up()
+        self._engine.figures.append(self._figures.read)
         self.dispatcher.start()
         self._loop.start(1.0, now=False)
 
@@ -84,6 +87,7 @@ class QueueModule(Service):
     def stopService(self) -> None:
         super().stopService()
         self._loop.stop()
+        self._engine.figures.remove(self._figures.read)
         self.dispatcher.stop()
 
     def _take_up(self) -> None:

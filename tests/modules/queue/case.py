@@ -13,7 +13,8 @@ from iii.config.blocks.queue import QueueConfig, QueueSettings
 from iii.core.engine import Module
 from iii.modules.queue import ledger
 from iii.modules.queue.service import QueueModule
-from iii.storage.batch import Change
+from iii.storage.batch import Change, Row
+from iii.storage.errors import StorageError
 from iii.storage.volatile import VolatileStore
 from tests.core.fakes import FakeWorker, connect, make_engine
 
@@ -25,11 +26,12 @@ class SlowStore(VolatileStore):
     One that commits when a test says so.
 
     @ivar slow: It waits for that.
+    @ivar fail_reads: It cannot read.
     """
 
     def __init__(self) -> None:
         super().__init__(2**30)
-        self.slow = False
+        self.slow, self.fail_reads = False, False
         self._waiting: list[tuple[tuple[Change, ...], Deferred[None]]] = []
 
     def write(self, *changes: Change) -> Deferred[None]:
@@ -38,6 +40,12 @@ class SlowStore(VolatileStore):
             return super().write(*changes)
         self._waiting.append((changes, Deferred()))
         return self._waiting[-1][1]
+
+    def read(self, statement: str, parameters: Row) -> list[Row]:
+        """Read, or fail."""
+        if self.fail_reads:
+            raise StorageError("disk I/O error")
+        return super().read(statement, parameters)
 
     def commit(self) -> None:
         """Write what waits for it, and what comes from now on."""
