@@ -11,6 +11,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.integration.engine import EngineProcess
 from tests.integration.process import eventually
+from tests.sdk.client import RemoteError
 from tests.worker import Worker, connect
 
 QUEUES = {
@@ -22,9 +23,9 @@ QUEUES = {
 class QueueTests(TestCase):
     timeout = 120
 
-    async def start(self, **config: Any) -> None:
+    async def start(self, settings: dict[str, Any] | None = None, **config: Any) -> None:
         module = {"name": "iii-queue", "config": {"queue_configs": QUEUES, **config}}
-        self.engine = await EngineProcess.for_test(self, reactor, [module])
+        self.engine = await EngineProcess.for_test(self, reactor, [module], settings)
         await self.connect()
 
     async def connect(self) -> None:
@@ -117,6 +118,57 @@ class QueueTests(TestCase):
         self.assertEqual((await self.worker.call("engine::queue::job", {"message_id": receipt}))["state"], "running")
         self.worker.answer(self.worker.held[0])
         await eventually(reactor, "it is gone", self.empty, 20)
+
+    async def test_deadline(self) -> None:
+        """A stop waits no longer than it may; what still runs then runs again, which is no failure of it."""
+        await self.start({"drain_timeout_ms": 300})
+        await self.worker.serve("f")
+        receipt = await self.enqueue(1)
+        await self.held(1)
+        await self.engine.stop()
+        await self.engine.start()
+        await self.connect()
+        await self.worker.serve("f")
+        self.assertEqual(await self.held(1), [1])
+        job = await self.worker.call("engine::queue::job", {"message_id": receipt})
+        self.assertEqual((job["state"], job["attempts"], job["interruptions"]), ("running", 0, 0))
+
+    async def test_metrics(self) -> None:
+        """What waits and runs is in the metrics."""
+        await self.start()
+        await self.worker.serve("f")
+        for number in range(3):
+            await self.enqueue(number)
+        await self.held(1)
+        for state, count in (("ready", 2), ("running", 1), ("dead", 0)):
+            figure = await self.engine.figure(f'iii_queue_depth{{kind="queue",queue="one",state="{state}"}}')
+            self.assertEqual(figure, count)
+
+    async def test_other_provider(self) -> None:
+        """With C{enabled: false} a worker provides the queues; while ours run, such a worker sees them in the list."""
+        await self.start()
+        self.assertIn("iii-queue", await self.workers())
+        await self.start(enabled=False)
+        self.assertNotIn("iii-queue", await self.workers())
+        with self.assertRaises(RemoteError) as caught:
+            await self.enqueue(1)
+        self.assertEqual(caught.exception.code, "function_not_found")
+        await self.worker.serve("engine::queue::enqueue")
+        provided = {"type": "registertriggertype", "id": "durable:subscriber", "description": "theirs"}
+        self.worker.sendMessage(json.dumps(provided).encode())
+        other: Worker = await connect(reactor, self.engine.worker_port)
+        self.addCleanup(other.sendClose)
+        call = other.call("f", {"a": 1}, action={"type": "enqueue", "queue": "mine"})
+        enqueued = Deferred.fromCoroutine(call)
+        (request,) = await self.held(1)
+        self.worker.answer(self.worker.held[0])
+        self.assertEqual(await enqueued, {"messageReceiptId": request["messageReceiptId"]})
+        self.assertEqual((request["queue"], request["function_id"], request["data"]), ("mine", "f", {"a": 1}))
+
+    async def workers(self) -> set[str]:
+        """The ids and names of all workers."""
+        rows = (await self.worker.call("engine::workers::list", {}))["workers"]
+        return {row[key] for row in rows for key in ("id", "name")}
 
     async def empty(self) -> bool:
         stats = await self.worker.call("engine::queue::topic_stats", {"topic": "one"})
