@@ -12,6 +12,7 @@ class RetryTests(QueueTestCase):
         "none": {"max_retries": 0},
         "capped": {"max_retries": 9, "backoff_ms": 1000, "max_backoff_ms": 1500},
         "fixed": {"max_retries": 9, "backoff_ms": 1000, "backoff_type": "fixed"},
+        "shaking": {"max_retries": 9, "backoff_ms": 1000, "backoff_type": "fixed", "backoff_jitter": 0.5},
         "short": {"timeout_ms": 1000, "max_retries": 1},
         "telling": {"delivery_metadata": True, "max_retries": 3},
         "parking": {"missing_function_timeout_ms": 60_000, "concurrency": 1},
@@ -46,6 +47,22 @@ class RetryTests(QueueTestCase):
     def test_fixed(self) -> None:
         """With a fixed backoff all delays are the same."""
         self.assertEqual(self.delays("fixed", 3), [1000, 1000, 1000])
+
+    def test_jitter(self) -> None:
+        """Chance may shorten a delay by a part of it."""
+        chances = iter((0.0, 1.0, 0.5))
+        self.module.dispatcher._chance = lambda: next(chances)
+        self.assertEqual(self.delays("shaking", 3), [1000, 500, 750])
+
+    def test_large(self) -> None:
+        """A large payload is the same in every delivery, also of a dead letter that is delivered again."""
+        large = {"a": "x" * 50_000}
+        self.enqueue(large, queue="four")
+        for _ in range(4):
+            self.fail_job(self.jobs()[-1])
+            self.turn(1)
+        self.ask("iii::queue::redrive", {"queue": "four"})
+        self.assertEqual(self.payloads(), [large] * 5)
 
     def test_at_least_once(self) -> None:
         """A queue without retries delivers once."""
