@@ -33,6 +33,35 @@ class EnqueueTests(QueueTestCase):
         self.answer(self.jobs()[0], result={"anything": 1})
         self.assertEqual(self.rows(), [])
 
+    def test_answer(self) -> None:
+        """The answer has the receipt, and trace and baggage as they were in the call; without an id there is none."""
+        action = {"type": "enqueue", "queue": "default"}
+        trace = {"traceparent": f"00-{'1' * 32}-{'2' * 16}-01", "baggage": "a=1"}
+        call = self.worker.call("f", 1, action=action, metadata={"x": 1}, **trace)
+        self.worker.send("invokefunction", function_id="f", data=2, action=action)
+        self.worker.send("invokefunction", function_id="f", data=3, action={**action, "queue": "nope"})
+        self.turn()
+        (answer,) = self.worker.received("invocationresult")
+        self.assertEqual(answer.pop("result"), {"messageReceiptId": self.rows("id")[0][0]})
+        self.assertEqual(answer, {"invocation_id": call, "function_id": "f", **trace})
+        self.assertEqual(self.rows("data"), [(b"1",), (b"2",)])
+
+    def test_payload_only(self) -> None:
+        """A payload that is an object gets no member of the engine, and the metadata of the call stays behind."""
+        self.worker.register("f")
+        self.enqueue({}, metadata={"x": 1})
+        self.assertEqual(self.jobs()[0]["data"], {})
+        self.assertNotIn("metadata", self.jobs()[0])
+
+    def test_new_invocation(self) -> None:
+        """Each delivery is an invocation of its own."""
+        self.worker.register("f")
+        self.enqueue(1)
+        self.fail_job(self.jobs()[0])
+        self.turn(1)
+        first, second = self.jobs()
+        self.assertNotEqual(first["invocation_id"], second["invocation_id"])
+
     def test_own_trace(self) -> None:
         """A message without a trace gets one for each delivery; hidden tags of its baggage stay behind."""
         self.worker.register("f")
