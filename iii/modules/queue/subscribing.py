@@ -8,7 +8,8 @@ import attrs
 import msgspec
 from msgspec import Raw
 
-from iii.config.blocks.queue import QueueStore, RateLimit
+from iii.config.blocks.queue import Attempts, QueueStore, RateLimit
+from iii.config.parts import Count, Delay, Milliseconds, Ratio
 from iii.core.errors import TriggerRefused
 from iii.modules.queue.retry import Policy
 from iii.wire.messages import value_of
@@ -21,23 +22,22 @@ class QueueConfig(msgspec.Struct, rename="camel"):
     """C{queue_config}.  From C{timeout_ms} on, the keys are not in the reference."""
 
     type: str | None = None
-    concurrency: int | None = None
-    max_retries: int | None = None
-    backoff_delay_ms: int | None = None
-    timeout_ms: int | None = None
-    max_backoff_ms: int | None = None
-    backoff_jitter: float | None = None
-    missing_function_timeout_ms: int | None = None
+    concurrency: Count | None = None
+    max_retries: Attempts | None = None
+    backoff_delay_ms: Delay | None = None
+    timeout_ms: Milliseconds | None = None
+    max_backoff_ms: Delay | None = None
+    backoff_jitter: Ratio | None = None
+    missing_function_timeout_ms: Milliseconds | None = None
     rate_limit: RateLimit | None = None
-    dlq_max_jobs: int | None = None
-    dlq_retention_ms: int | None = None
+    dlq_max_jobs: Count | None = None
+    dlq_retention_ms: Count | None = None
     delivery_metadata: bool | None = None
 
 
 _names = {msgspec.structs.fields(QueueConfig)[i].encode_name: name
           for i, name in enumerate(QueueConfig.__struct_fields__)}  # fmt: skip
 _types = {field.encode_name: field.type for field in msgspec.structs.fields(QueueConfig)}
-_at_least = {"concurrency": 1, "timeoutMs": 1, "missingFunctionTimeoutMs": 1, "dlqMaxJobs": 1, "dlqRetentionMs": 1}
 
 
 @attrs.frozen
@@ -88,8 +88,6 @@ def _set(wanted: QueueConfig, key: str, value: Any) -> str | None:
         converted = msgspec.convert(value, _types[key])
     except msgspec.ValidationError as error:
         return f"`queue_config.{key}`: {error}"
-    if isinstance(converted, int | float) and converted < _at_least.get(key, 0):
-        return f"`queue_config.{key}` must be at least {_at_least.get(key, 0)}"
     setattr(wanted, _names[key], converted)
     return None
 
@@ -109,7 +107,7 @@ def policy(config: QueueConfig, concurrency: int, defaults: QueueStore) -> Polic
         deliveries=max(1, defaults.max_attempts) if config.max_retries is None else config.max_retries + 1,
         backoff_ms=_or(config.backoff_delay_ms, defaults.backoff_ms),
         max_backoff_ms=_or(config.max_backoff_ms, plain.max_backoff_ms),
-        backoff_jitter=plain.backoff_jitter if config.backoff_jitter is None else min(config.backoff_jitter, 1.0),
+        backoff_jitter=plain.backoff_jitter if config.backoff_jitter is None else config.backoff_jitter,
         timeout=plain.timeout if config.timeout_ms is None else config.timeout_ms / 1000,
         missing_function_timeout_ms=_or(config.missing_function_timeout_ms, plain.missing_function_timeout_ms),
         rate_limit=config.rate_limit,

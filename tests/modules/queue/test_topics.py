@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+from msgspec import Raw
 from twisted.trial.unittest import SynchronousTestCase
 
+from iii.modules.queue.subscribing import QueueConfig, wish
 from iii.modules.queue.topics import internal_name, topic_of
 from tests.core.fakes import FakeWorker, connect
 from tests.modules.queue.case import QueueTestCase
@@ -169,6 +172,20 @@ class PublishTests(TopicCase):
         self.fail_job(self.jobs()[0])
         self.turn(100)
         self.assertEqual(len(self.jobs()), 1)
+
+    def test_bounds_of_settings(self) -> None:
+        """Numbers have the bounds that they have in the configuration; others have no effect, and a warning says so."""
+        settings = {
+            "concurrency": 0, "maxRetries": 2**32, "backoffDelayMs": 10**19, "timeoutMs": 0, "maxBackoffMs": 10**19,
+            "backoffJitter": 1.5, "missingFunctionTimeoutMs": 0, "rateLimit": {"jobs": 0}, "dlqMaxJobs": 0,
+            "dlqRetentionMs": 2**63,
+        }  # fmt: skip
+        found = wish(Raw(json.dumps({"topic": "t", "queue_config": settings}).encode()))
+        self.assertEqual(found.config, QueueConfig())
+        self.assertEqual(
+            [problem.split("`")[1] for problem in found.problems], [f"queue_config.{key}" for key in settings]
+        )
+        self.assertEqual(found.problems[0], "`queue_config.concurrency`: Expected `int` >= 1")
 
 
 class ConditionTests(TopicCase):
