@@ -24,6 +24,7 @@ from collections.abc import Sequence
 
 import attrs
 
+from iii.config.blocks.queue import RateLimit
 from iii.modules.queue.groups import FOLLOWING, Groups
 from iii.modules.queue.jobs import DELAYED, Job, Key, Target
 from iii.modules.queue.retry import Policy
@@ -89,6 +90,7 @@ class Line:
         self._next_due: int | None = None
         self._due_waiting = 0
         self._retrying: set[int] = set()  # of a queue in order, what must come first
+        self._limit: RateLimit | None = None
         self._tokens, self._filled_ms = 0.0, 0
         self.groups: Groups | None = None
         self.follow(policy)
@@ -98,11 +100,11 @@ class Line:
         self.policy = policy
         self._concurrency = 1 if policy.ordered == "queue" else policy.concurrency
         self._in_order = policy.ordered == "queue"
-        self._limit = policy.rate_limit
         if policy.ordered == "groups" and self.groups is None and not self._held:
             self.groups = Groups()
-        if self._limit is not None:
-            self._tokens = float(self._limit.jobs)
+        if policy.rate_limit != self._limit:
+            self._limit = policy.rate_limit
+            self._tokens = 0.0 if self._limit is None else float(self._limit.jobs)
 
     def load(self, next_due: int | None, delayed_groups: Sequence[str], delayed: Sequence[int]) -> None:
         """At the start: there are jobs on disk.  When the first delayed one may run, and which groups or jobs wait."""

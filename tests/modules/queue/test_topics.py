@@ -137,6 +137,16 @@ class PublishTests(TopicCase):
         self.answer(self.jobs()[1])
         self.assertEqual(self.payloads(), [0, 0, 1])
 
+    def test_rate_limit(self) -> None:
+        """A trigger that is registered again does not start the rate anew."""
+        for _ in range(2):
+            self.subscribe(self.worker, "f", queue_config={"rateLimit": {"jobs": 1, "per_ms": 1000}})
+            for number in range(2):
+                self.publish(number)
+        self.assertEqual(len(self.jobs()), 1)
+        self.turn(1.1)
+        self.assertEqual(len(self.jobs()), 2)
+
     def test_retries(self) -> None:
         """C{maxRetries} counts deliveries after the first; without it the adapter's C{max_attempts} counts all."""
         self.subscribe(self.worker, "f", queue_config={"maxRetries": 3, "backoffDelayMs": 200})
