@@ -104,6 +104,13 @@ class FunctionTests(QueueTestCase):
         self.assertEqual(self.ask("engine::queue::discard", {"queue": "one", "limit": 1})["discarded"], 1)
         self.assertEqual(self.stats("one")["dlq_depth"], 0)
 
+    def test_redrive_some(self) -> None:
+        """So many as were asked for, those that failed first."""
+        ids = self.bury(1, 2, 3)
+        self.ask("engine::queue::pause", {"queue": "one"})
+        self.assertEqual(self.ask("iii::queue::redrive", {"queue": "one", "limit": 2})["redriven"], 2)
+        self.assertEqual(sorted(self.rows()), sorted(zip(ids, (0, 0, 2), strict=True)))
+
     def test_redrive_message(self) -> None:
         """One dead letter may be delivered again, also changed."""
         first, second = self.bury(1, 2)
