@@ -124,6 +124,11 @@ class Line:
     def _waiting_in_memory(self) -> int:
         return len(self._heap) + (0 if self.groups is None else self.groups.kept)
 
+    @property
+    def _behind(self) -> bool:
+        """Whether jobs that come before all that are known are still to be read; between groups there is no order."""
+        return bool(self._heap) and self._heap[0] > self._ready_from and self.groups is None
+
     # What may start.
 
     def next(self, now_ms: int) -> Job | None:
@@ -131,7 +136,7 @@ class Line:
         heap = self._heap
         if not heap or len(self.running) >= self._concurrency or self.paused or not self.attended:
             return None
-        if self._retrying and self._in_order and heap[0][1] > min(self._retrying):
+        if self._behind or self._retrying and self._in_order and heap[0][1] > min(self._retrying):
             return None
         if self._limit is not None and not self._take_token(now_ms):
             return None
@@ -328,14 +333,15 @@ class Line:
         half, groups = self._window // 2, self.groups
         if self._next_due is not None and self._next_due <= now_ms and self._due_waiting < half:
             return Piece("due", self._due_from, half)
-        if self._waiting_in_memory >= 2 * self._window:
+        behind = self._behind
+        if self._waiting_in_memory >= 2 * self._window and not behind:
             return None
         if groups is not None and groups.to_read:
             group = next(iter(groups.to_read))
             return Piece("group", (0, groups.start(group)), FOLLOWING, group)
         if (
             self._ready_from != END
-            and len(self._heap) <= self._window // 4
+            and (behind or len(self._heap) <= self._window // 4)
             and not (groups is not None and groups.full(""))
         ):
             return Piece("ready", self._ready_from, half, without=self._left_out())

@@ -104,6 +104,17 @@ class LineTests(SynchronousTestCase):
         self.assertEqual((self.started(line, 40), line.wake_ms(40)), ([2], 50))
         self.assertEqual((self.started(line, 50), line.wake_ms(50)), ([1], None))
 
+    def test_unread_come_first(self) -> None:
+        """A job that has come due does not overtake earlier ones that are still to be read."""
+        self.disk.rows = {1: job(1), 2: job(2, state=DELAYED, due_ms=50)}
+        line = self.line(concurrency=1)
+        self.disk.load(line)
+        piece = line.wanted(50)
+        assert piece is not None
+        self.disk.answer(line, piece, 50)
+        self.assertIsNone(line.next(50))
+        self.assertEqual(self.started(line, 50), [1])
+
     def test_paused(self) -> None:
         """A paused line, or one without anybody to serve it, starts and reads nothing."""
         line = self.line()
