@@ -333,17 +333,14 @@ class Line:
         half, groups = self._window // 2, self.groups
         if self._next_due is not None and self._next_due <= now_ms and self._due_waiting < half:
             return Piece("due", self._due_from, half)
-        behind = self._behind
-        if self._waiting_in_memory >= 2 * self._window and not behind:
+        low = self._behind or len(self._heap) <= self._window // 4
+        full = self._waiting_in_memory >= 2 * self._window
+        if full and not low:
             return None
         if groups is not None and groups.to_read:
             group = next(iter(groups.to_read))
-            return Piece("group", (0, groups.start(group)), FOLLOWING, group)
-        if (
-            self._ready_from != END
-            and (behind or len(self._heap) <= self._window // 4)
-            and not (groups is not None and groups.full(""))
-        ):
+            return Piece("group", (0, groups.start(group)), 1 if full else FOLLOWING, group)
+        if self._ready_from != END and low and not (groups is not None and groups.full("")):
             return Piece("ready", self._ready_from, half, without=self._left_out())
         return None
 

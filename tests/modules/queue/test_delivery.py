@@ -67,6 +67,21 @@ class LineTests(SynchronousTestCase):
         assert line.groups is not None
         self.assertEqual((line.waiting, line.groups.kept), (0, 0))
 
+    def test_slow_groups(self) -> None:
+        """However many jobs are kept behind one that runs, the jobs of other groups are read."""
+        line = self.line(ordered="groups", concurrency=2)
+        self.store(line, *(job(number, group="a") for number in range(1, 41)))
+        for number in range(1, 6):
+            self.assertEqual(self.started(line), [number])
+            line.done(line.running[number])
+            self.disk.rows.pop(number)
+        self.assertEqual(self.started(line), [6])
+        self.store(line, *(job(number, group="b") for number in range(41, 44)))
+        for number in range(41, 44):
+            self.assertEqual(self.started(line), [number])
+            line.done(line.running[number])
+            self.disk.rows.pop(number)
+
     def test_many_groups(self) -> None:
         """So many groups are known; more wait until one has ended."""
         line = self.line(ordered="groups", concurrency=10)
