@@ -55,25 +55,28 @@ class SlowStore(VolatileStore):
             super().write(*changes).chainDeferred(written)
 
 
-class QueueTestCase(SynchronousTestCase):
+class QueueBench:
     """
     An engine with nothing but the queues, at the time of a million seconds, and a worker.
 
     @cvar queues: The named queues.
     @cvar settings: Of the module, beside these.
-    @cvar linger: How long the end of a job may wait to be written.
     """
 
     queues: ClassVar[dict[str, dict[str, Any]]] = {}
     settings: ClassVar[dict[str, Any]] = {}
-    linger: ClassVar[float] = 0
 
-    def setUp(self) -> None:
-        self.patch(ledger, "LINGER", self.linger)
+    def open(self, store: VolatileStore) -> None:
+        """Start a clock, and an engine on the store."""
         self.clock = Clock()
         self.clock.advance(NOW)
-        self.store = SlowStore()
+        self.store = store
         self.start()
+
+    def close(self) -> None:
+        """Stop the engine, if it runs."""
+        if self.module.running:
+            self.module.stopService()
 
     def start(self) -> None:
         """Start an engine on the store."""
@@ -85,16 +88,13 @@ class QueueTestCase(SynchronousTestCase):
             Module("iii-queue", "iii-queue", "", True), self.module.functions, self.module.trigger_types
         )
         self.module.startService()
-        self.addCleanup(lambda module=self.module: module.running and module.stopService())
         self.worker = connect(self.engine, "shop")
         self.turn()
 
     def restart(self) -> None:
         """Stop the engine as a crash would, as far as the store is concerned, and start another one."""
-        self.module._loop.stop()
-        self.module.dispatcher.drain()
-        self.module.dispatcher._stopped = True
-        self.module.running = 0
+        for call in list(self.clock.getDelayedCalls()):
+            call.cancel()
         self.start()
 
     def turn(self, seconds: float = 0) -> None:
@@ -137,3 +137,18 @@ class QueueTestCase(SynchronousTestCase):
     def rows(self, columns: str = "id, state") -> list[tuple[Any, ...]]:
         """The jobs that are on disk."""
         return self.store.read(f"SELECT {columns} FROM job ORDER BY position", ())
+
+
+class QueueTestCase(QueueBench, SynchronousTestCase):
+    """
+    Tests on one of these.
+
+    @cvar linger: How long the end of a job may wait to be written.
+    """
+
+    linger: ClassVar[float] = 0
+
+    def setUp(self) -> None:
+        self.patch(ledger, "LINGER", self.linger)
+        self.open(SlowStore())
+        self.addCleanup(self.close)

@@ -1,14 +1,25 @@
-"""A disk as the tests of the line have it: jobs in a dictionary, and what is being written."""
+"""
+A disk as the tests of the line have it: jobs in a dictionary, and what is being written.  And a store that can be slow.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from iii.modules.queue.delivery import END, Line, Piece
 from iii.modules.queue.jobs import DEAD, DELAYED, READY, Job
+from iii.storage.batch import Batch, Change, Pending
+from iii.storage.errors import StorageError
+from iii.storage.queries import Reader
+from iii.storage.schema import Table
+from iii.storage.volatile import VolatileStore
+
+T = TypeVar("T")
 
 
 def job(position: int, **members: Any) -> Job:
@@ -84,3 +95,59 @@ class Disk:
             sorted({row.group for row in delayed if row.group}),
             sorted(row.position for row in delayed),
         )
+
+
+class SlowStore(VolatileStore):
+    """A store that commits at once, or, while it is held, when it is told to; then it can refuse to."""
+
+    def __init__(self) -> None:
+        super().__init__(2**30)
+        self._held: Batch | None = None
+        self._changes: list[Change] = []
+
+    @property
+    def held(self) -> bool:
+        """What is written waits."""
+        return self._held is not None
+
+    def hold(self) -> None:
+        """Let what is written from now on wait."""
+        self._held, self._changes = Batch(), []
+
+    def write(self, *changes: Change) -> Deferred[None]:
+        if self._held is None:
+            return super().write(*changes)
+        self._changes += changes
+        for change in changes:
+            self._held.add(change)
+        waiting: Deferred[None] = Deferred()
+        self._held.waiting.append(waiting)
+        return waiting
+
+    def pending(self, table: Table, key: tuple[Any, ...]) -> Pending | None:
+        if self._held is not None:
+            for changed, place, values in reversed(self._changes):
+                if (changed, place) == (table, key):
+                    return Pending(values, self._held)
+        return None
+
+    def snapshot(self, read: Reader[T]) -> Deferred[T]:
+        assert self._held is None, "listing while writes wait is tested with a real store"
+        return super().snapshot(read)
+
+    def release(self, *, refused: bool = False) -> bool:
+        """Commit what waits, or refuse it all.  @return: Whether there was something."""
+        batch, self._held = self._held, None
+        assert batch is not None
+        if not refused:
+            self._write(*self._changes)
+        for waiting in batch.waiting:
+            if refused:
+                waiting.errback(Failure(StorageError("refused")))
+            else:
+                waiting.callback(None)
+        return bool(batch.waiting)
+
+    def crash(self) -> None:
+        """Lose what waits."""
+        self._held = None
