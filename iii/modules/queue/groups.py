@@ -31,6 +31,7 @@ class Group:
     @ivar following: The jobs behind the head.
     @ivar more: Where on disk further ones begin, if there are any.
     @ivar target: The function that it waits for.
+    @ivar parked: Where the head stands that waits for that.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Group:
     following: deque[Job] = attrs.field(factory=deque)
     more: int | None = None
     target: Target | None = None
+    parked: int | None = None
 
 
 class Groups:
@@ -142,7 +144,7 @@ class Groups:
     def park(self, job: Job, target: Target) -> list[Job]:
         """A head waits for a function, on disk: return those that were kept behind it."""
         group = self._groups[job.group]
-        group.target = target
+        group.target, group.parked = target, job.position
         self._parked.setdefault(target, set()).add(group.name)
         dropped = self._leave(group, "parked")
         self._note(group, job.position)
@@ -176,9 +178,12 @@ class Groups:
         return kept
 
     def withdraw_head(self, job: Job) -> None:
-        """A job that is only on disk is to be no more: if its group waits for it, that goes on."""
+        """A job that is only on disk is to be no more: if its group waits for it or for its function, that goes on."""
         group = self._groups.get(job.group)
-        if group is not None and group.state == "retry" and job.state == DELAYED:
+        if group is None:
+            return
+        if group.state == "retry" and job.state == DELAYED or job.position == group.parked:
+            self._unpark(group)
             self._read_next(group)
 
     def _leave(self, group: Group, state: str) -> list[Job]:
@@ -207,4 +212,4 @@ class Groups:
             names.discard(group.name)
             if not names:
                 del self._parked[group.target]
-            group.target = None
+            group.target = group.parked = None

@@ -82,6 +82,18 @@ class LineTests(SynchronousTestCase):
             line.done(line.running[number])
             self.disk.rows.pop(number)
 
+    def test_withdrawn_head(self) -> None:
+        """When a job whose function is not there is withdrawn, its group no longer waits for that function."""
+        line = self.line(ordered="groups")
+        delayed = job(1, group="a", function_id="gone", state=DELAYED)
+        self.disk.rows = {1: delayed, 2: job(2, group="a")}
+        self.disk.load(line)
+        self.assertEqual(self.started(line), [1])
+        line.park(line.running[1], ("default", "gone"), 99)
+        self.assertEqual(self.started(line), [])
+        self.assertIsNotNone(line.withdraw(self.disk.rows[1]))
+        self.assertEqual(self.started(line), [2])
+
     def test_many_groups(self) -> None:
         """So many groups are known; more wait until one has ended."""
         line = self.line(ordered="groups", concurrency=10)
