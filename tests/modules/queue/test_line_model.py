@@ -246,6 +246,9 @@ class LineMachine(Machine):
             piece = self.line.wanted(self.now)
             if piece is not None:
                 self.disk.answer(self.line, piece, self.now)
+            due = [each for each in self.model.values() if each.settled and each.state in WAITING and each.due_ms]
+            # So many that come due at one time are not all known at once.
+            self.crowded = sum(each.due_ms <= self.now for each in due) >= self.window // 2
             while (started := self.line.next(self.now)) is not None:
                 self.check_start(started)
                 known = self.model[started.position]
@@ -279,8 +282,7 @@ class LineMachine(Machine):
             return [each for each in unfinished if each.group == known.group and each.position < known.position
                     or each.group == known.group and each.state == "running"]  # fmt: skip
         startable = [each for each in unfinished if self.could_start(each)]
-        due = [each for each in unfinished if each.settled and 0 < each.due_ms <= self.now and each.state != "running"]
-        if len(due) >= self.window // 2:  # so many at one time are not all known at once
+        if self.crowded:
             startable = [each for each in startable if not each.due_ms]
         return [each for each in startable if each.place < known.place]
 
