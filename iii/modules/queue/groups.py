@@ -79,7 +79,11 @@ class Groups:
             group.state = "head"
             return True
         if keep and group.state == "head" and group.more is None and len(group.following) < FOLLOWING:
-            group.following.append(job)
+            following = group.following
+            behind = len(following)
+            while behind and following[behind - 1].position > job.position:  # its removal has failed
+                behind -= 1
+            following.insert(behind, job)
             self.kept += 1
         else:
             self._note(group, job.position)
@@ -88,7 +92,7 @@ class Groups:
     def keeps(self, job: Job) -> bool:
         """Whether a job is one of those behind their head."""
         group = self._groups.get(job.group)
-        return group is not None and bool(group.following) and group.following[-1] is job
+        return group is not None and job in group.following
 
     def start(self, group: str) -> int:
         """Where on disk to read the next jobs of a group of L{to_read}."""

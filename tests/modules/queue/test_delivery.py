@@ -94,6 +94,18 @@ class LineTests(SynchronousTestCase):
         self.assertIsNotNone(line.withdraw(self.disk.rows[1]))
         self.assertEqual(self.started(line), [2])
 
+    def test_withdrawn_in_vain(self) -> None:
+        """A job whose removal has failed is in its group again, at its place among those that have not started."""
+        line = self.line(ordered="groups")
+        self.store(line, *(job(number, group="a") for number in range(1, 4)))
+        self.assertIsNotNone(line.withdraw(self.disk.rows[1]))
+        line.written(self.disk.rows[1])
+        line.arrived(self.disk.rows[1])
+        self.assertEqual(self.started(line), [2])
+        line.park(line.running[2], ("default", "f"), 99)
+        line.release(("default", "f"))
+        self.assertEqual(self.started(line), [1])
+
     def test_many_groups(self) -> None:
         """So many groups are known; more wait until one has ended."""
         line = self.line(ordered="groups", concurrency=10)
