@@ -35,6 +35,7 @@ number = st.integers(0, 7)
 function = st.sampled_from(FUNCTIONS)
 name = st.sampled_from(NAMES)
 quiet = precondition(lambda self: not self.store.held)
+busy = precondition(lambda self: any(each.call for each in self.messages))
 Lane = tuple[str, str]
 
 
@@ -272,6 +273,7 @@ class QueueMachine(Machine):
 
     # Workers.
 
+    @precondition(lambda self: len(self.workers) < len(FUNCTIONS))
     @rule(which=function)
     def come(self, which: str) -> None:
         if which in self.workers:
@@ -318,6 +320,7 @@ class QueueMachine(Machine):
             self.subscribed.discard(which)
         self.turn()
 
+    @precondition(lambda self: self.workers)
     @rule(which=function)
     def leave(self, which: str) -> None:
         worker = self.workers.pop(which, None)
@@ -338,6 +341,7 @@ class QueueMachine(Machine):
         running = [each for each in self.messages if each.call]
         return running[which % len(running)] if running else None
 
+    @busy
     @rule(which=number)
     def finish(self, which: int) -> None:
         message = self.running(which)
@@ -348,27 +352,31 @@ class QueueMachine(Machine):
             worker.answer(call, result=None)
             self.turn()
 
+    @busy
     @rule(which=number)
     def fail(self, which: int) -> None:
         message = self.running(which)
-        if message is not None and message.call is not None:
-            call, worker = message.call
-            message.call = None
-            self.failed(message, self.now)
-            worker.answer(call, error={"code": "invocation_failed", "message": "boom"})
-            self.turn()
+        assert message is not None
+        self.fail_one(message)
+
+    def fail_one(self, message: Message) -> None:
+        assert message.call is not None
+        call, worker = message.call
+        message.call = None
+        self.failed(message, self.now)
+        worker.answer(call, error={"code": "invocation_failed", "message": "boom"})
+        self.turn()
 
     @quiet
+    @busy
     @rule(which=number)
     def fail_often(self, which: int) -> None:
         """One message fails as long as it is delivered again."""
         message = self.running(which)
-        while message is not None and message.call is not None:
-            call, worker = message.call
-            message.call = None
-            self.failed(message, self.now)
-            worker.answer(call, error={"code": "invocation_failed", "message": "boom"})
-            self.turn()
+        assert message is not None
+        for _ in range(2 * DELIVERIES):
+            if message.call is not None:
+                self.fail_one(message)
             self.pass_time(4)
 
     def failed(self, message: Message, now: float) -> None:
@@ -380,6 +388,7 @@ class QueueMachine(Machine):
         else:
             message.state, message.due = "delayed", now + 2 ** (message.attempts - 1)
 
+    @precondition(lambda self: self.late)
     @rule(which=number)
     def answer_late(self, which: int) -> None:
         """Nothing comes of the answer to a delivery that has timed out."""
@@ -406,9 +415,10 @@ class QueueMachine(Machine):
         chosen = [each for each in self.messages if each.shown in state and each.receipt and not each.moving]
         return chosen[which % len(chosen)] if chosen else None
 
+    @precondition(lambda self: any(each.receipt for each in self.messages))
     @rule(which=number)
     def cancel(self, which: int) -> None:
-        message = self.move(("ready", "delayed", "running", "dead", "done"), which)
+        message = self.move(("ready", "delayed"), which) or self.move(("running", "dead", "done"), which)
         if message is None:
             return
         waits = message.unfinished and message.call is None and not message.unsaved and not message.again
@@ -418,9 +428,10 @@ class QueueMachine(Machine):
             partial(self.moved, message, "cancelled", "cancelled", waits),
         )  # fmt: skip
 
+    @precondition(lambda self: any(each.state == "dead" for each in self.messages))
     @rule(which=number, to=st.sampled_from(("iii::queue::redrive_message", "iii::queue::discard_message")))
     def move_dead(self, which: int, to: str) -> None:
-        message = self.move(("ready", "dead"), which)
+        message = self.move(("dead",), which)
         if message is None:
             return
         dead = message.state == "dead" and not message.unsaved
@@ -448,6 +459,7 @@ class QueueMachine(Machine):
         message.attempts = message.interruptions = 0
         message.state, message.order, message.due = "ready", order, due
 
+    @precondition(lambda self: any(each.state == "dead" for each in self.messages))
     @quiet
     @rule(
         queue=name, to=st.sampled_from(("iii::queue::redrive", "engine::queue::discard")), limit=st.none() | st.just(1)
@@ -595,5 +607,5 @@ class QueueModelTests(SynchronousTestCase):
     def test_model(self) -> None:
         """What the functions report are the states of the model; nothing is lost, and all that may run does."""
         self.patch(ledger, "LINGER", 0)
-        run_machine(QueueMachine, 150, 50)
+        run_machine(QueueMachine, 200, 50)
         assert not self.flushLoggedErrors()
