@@ -37,7 +37,7 @@ SCAN = 4096
 """Rows that are looked at in one turn to find jobs beside those that are parked."""
 MAX_LEFT_OUT = 200
 PUT_OFF_MS = 1000
-"""How long a job waits whose worker takes no more calls, or whose payload cannot be read."""
+"""How long a job waits whose worker takes no more calls, or a queue that could not be served."""
 MANY_MISSING_MS = 60_000
 """How long a job waits whose function is missing, when that holds for very many functions."""
 MAX_ERROR = 4000
@@ -199,7 +199,11 @@ class Dispatcher:
         scheduled, self._scheduled = self._scheduled, []
         for queue in scheduled:
             queue.scheduled = False
-            self._serve(queue)
+            try:
+                self._serve(queue)
+            except Exception:  # a defect: the others are served all the same
+                self.log.failure("serving {queue} has failed", queue=queue.shown)
+                self._wakes.at(queue, self.now_ms() + PUT_OFF_MS)
 
     def _serve(self, queue: Queue) -> None:
         if self.stopping or self.ledger.failing:
