@@ -128,7 +128,7 @@ class Control:
             if discarded:
                 self.log.warn("{topic}: {count} messages for nobody are discarded", topic=queue.shown, count=discarded)
         elif not any(queue.counts) and not self._subscribed(queue):
-            del self._dispatcher.queues[queue.name]
+            self._dispatcher.remove(queue)
             if queue.line.paused:
                 await self._store.write((PAUSED_QUEUE, (queue.name,), None))
 

@@ -104,7 +104,7 @@ class Dispatcher:
     """
     Serves all queues.
 
-    @ivar queues: By internal name.
+    @ivar queues: By internal name; L{add} and L{remove} change it.
     @ivar ledger: Where outcomes are recorded.
     @ivar stopping: No job starts any more.
     """
@@ -117,6 +117,7 @@ class Dispatcher:
         """@param chance: Returns a number from 0 to 1, for the jitter of delays."""
         self._engine, self.jobs, self._clock, self._chance = engine, jobs, clock, chance
         self.queues: dict[str, Queue] = {}
+        self._named: dict[str, dict[str, Queue]] = {}
         self.ledger = Ledger(jobs, clock, self.serve_all)
         self.stopping, self._stopped = True, False
         self._missing: dict[Target, Missing] = {}
@@ -168,6 +169,29 @@ class Dispatcher:
                 if queue.line.parked[target].deadline_ms <= now:
                     queue.line.release(target)
                     self.serve(queue)
+
+    # Which queues there are.
+
+    def add(self, queue: Queue) -> None:
+        """Deliver a queue; there is none of its name."""
+        self.queues[queue.name] = queue
+        self._named.setdefault(queue.shown, {})[queue.name] = queue
+
+    def remove(self, queue: Queue) -> None:
+        """Forget a queue that has no jobs."""
+        del self.queues[queue.name]
+        alike = self._named[queue.shown]
+        del alike[queue.name]
+        if not alike:
+            del self._named[queue.shown]
+
+    def named(self, shown: str) -> list[Queue]:
+        """Return the queues that users call so: a named queue, and one for each subscriber of a topic."""
+        return list(self._named.get(shown, {}).values())
+
+    def names(self) -> list[str]:
+        """Return what users call the queues, each name once."""
+        return list(self._named)
 
     # What comes.
 

@@ -133,13 +133,12 @@ class Inspection:
 
     def queues(self, name: str) -> list[Queue]:
         """Return the named queue of this name, or else those of the subscribers of the topic."""
-        alike = [queue for queue in self._dispatcher.queues.values() if queue.shown == name]
+        alike = self._dispatcher.named(name)
         return [queue for queue in alike if not queue.topic and name in self._configs] or alike
 
     def _names(self) -> list[str]:
         """All names, those of named queues first."""
-        queues = self._dispatcher.queues.values()
-        return [*sorted(self._configs), *sorted({queue.shown for queue in queues} - set(self._configs))]
+        return [*sorted(self._configs), *sorted(set(self._dispatcher.names()) - set(self._configs))]
 
     def _consumers(self, name: str) -> int:
         if name in self._configs:

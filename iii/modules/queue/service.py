@@ -93,12 +93,13 @@ class QueueModule(Service):
     def _take_up(self) -> None:
         jobs, queues = self._jobs, self.dispatcher.queues
         positions = count(jobs.last_position() + 1)
-        queues.update((queue.name, queue) for queue in self._named.queues.values())
+        for queue in self._named.queues.values():
+            self.dispatcher.add(queue)
         for part in (self._named, self._topics, self._moves):
             part.start(positions)
         for name, state, number in jobs.counts():
             if name not in queues:
-                queues[name] = self._abandoned(name)
+                self.dispatcher.add(self._abandoned(name))
             queues[name].counts[state] = number
         for queue in queues.values():
             if queue.unfinished:

@@ -200,7 +200,7 @@ class Topics:
         queue = self._dispatcher.queues.get(name)
         if queue is None:
             queue = Queue(name, topic, Line(self._policy(latest, None)), topic=True)
-            self._dispatcher.queues[name] = queue
+            self._dispatcher.add(queue)
         queue.line.attended = False
         subscription = Subscription(topic, namespace, function_id, queue, seen_ms, latest=latest)
         self.subscriptions.setdefault(topic, {})[namespace, function_id] = subscription

@@ -19,6 +19,22 @@ class BrokenLine(Line):
         raise IndexError
 
 
+class NamesTests(QueueTestCase):
+    def test_named(self) -> None:
+        """Queues are found by what users call them, until they are removed."""
+        dispatcher = self.module.dispatcher
+        first, second = (Queue(name, "orders", Line(Policy()), topic=True) for name in ("a", "b"))
+        for queue in (first, second):
+            dispatcher.add(queue)
+        self.assertEqual((dispatcher.named("orders"), dispatcher.names()), ([first, second], ["default", "orders"]))
+        dispatcher.remove(first)
+        self.assertEqual(
+            (dispatcher.named("orders"), list(dispatcher.queues)), ([second], ["__fn_queue::default", "b"])
+        )
+        dispatcher.remove(second)
+        self.assertEqual((dispatcher.named("orders"), dispatcher.names()), ([], ["default"]))
+
+
 class ServeTests(QueueTestCase):
     def test_defect(self) -> None:
         """A queue that cannot be served is tried again, and keeps no other one from being served."""
