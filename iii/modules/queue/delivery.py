@@ -11,6 +11,7 @@ it knows every job, or knows where to find it:
    next one is.  When it comes, they stand in the line where their position puts them: before what was enqueued later.
  - jobs whose function is not there are I{parked}: forgotten, but for the first one.  When the function comes, reading
    goes back to it.
+ - jobs whose function takes no more calls for the moment are I{held}, and set aside here, so that others may start.
  - of a FIFO queue, L{Groups} knows which jobs must wait for others.
 
 Reading may so come upon a job twice.  What the line speaks for at the moment is in C{held}, and is not taken again: it
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
+from itertools import chain
 
 import attrs
 
@@ -76,15 +78,19 @@ class Line:
     @ivar attended: Somebody is there to serve it.
     @ivar running: The jobs under way, by position.
     @ivar parked: The functions whose jobs are parked.
+    @ivar condition: The function that is asked before each delivery.
     """
 
     def __init__(self, policy: Policy, *, window: int = WINDOW) -> None:
         self.paused, self.attended = False, True
         self.running: dict[int, Job] = {}
         self.parked: dict[Target, Parked] = {}
+        self.condition: Target | None = None
         self._window = window
         self._heap: list[tuple[int, int, Job]] = []
         self._held: set[int] = set()
+        self._holds: dict[Target, int] = {}  # until when, in the order in which they began
+        self._aside: list[tuple[int, int, Job]] = []
         self._ready_from = END
         self._due_from = BEGIN
         self._next_due: int | None = None
@@ -122,7 +128,7 @@ class Line:
 
     @property
     def _waiting_in_memory(self) -> int:
-        return len(self._heap) + (0 if self.groups is None else self.groups.kept)
+        return len(self._heap) + len(self._aside) + (0 if self.groups is None else self.groups.kept)
 
     @property
     def _behind(self) -> bool:
@@ -134,7 +140,11 @@ class Line:
     def next(self, now_ms: int) -> Job | None:
         """Take the next job that shall start now; it runs from now on."""
         heap = self._heap
+        if self._holds:
+            self._end_holds(now_ms)
         if not heap or len(self.running) >= self._concurrency or self.paused or not self.attended:
+            return None
+        if self._holds and self._held_up():
             return None
         if self._behind or self._retrying and self._in_order and heap[0][1] > min(self._retrying):
             return None
@@ -146,6 +156,24 @@ class Line:
             self._retrying.discard(job.position)
         self.running[job.position] = job
         return job
+
+    def _held_up(self) -> bool:
+        """Set jobs of held functions aside, unless the queue keeps its order.  Return whether no other one waits."""
+        heap = self._heap
+        while heap and (heap[0][2].target in self._holds or self.condition in self._holds):
+            if self._in_order:
+                return True
+            self._aside.append(heapq.heappop(heap))
+        return not heap
+
+    def _end_holds(self, now_ms: int) -> None:
+        over = [target for target, until_ms in self._holds.items() if until_ms <= now_ms]
+        if over:
+            for target in over:
+                del self._holds[target]
+            aside, self._aside = self._aside, []
+            for entry in aside:
+                heapq.heappush(self._heap, entry)
 
     def _take_token(self, now_ms: int) -> bool:
         limit = self._limit
@@ -160,9 +188,11 @@ class Line:
 
     def wake_ms(self, now_ms: int) -> int | None:
         """When L{next} or L{wanted} may have something that they have not now, as far as time alone decides."""
-        if self._next_due is None and self._limit is None or self.paused or not self.attended:
+        if self._next_due is None and self._limit is None and not self._holds or self.paused or not self.attended:
             return None
-        moments = [] if self._next_due is None else [self._next_due]
+        moments = list(self._holds.values())
+        if self._next_due is not None:
+            moments.append(self._next_due)
         limit = self._limit
         if limit is not None and self._heap and self._tokens < 1 and len(self.running) < self._concurrency:
             moments.append(now_ms + int((1 - self._tokens) * limit.per_ms / limit.jobs) + 1)
@@ -248,6 +278,19 @@ class Line:
         del self.running[job.position]
         self._wait(job)
 
+    def hold(self, job: Job, target: Target, until_ms: int) -> None:
+        """
+        A function takes no more calls: the job that ran and others that need it wait here; nothing has to be written.
+
+        @param target: Its own function, or the condition.
+        """
+        if self._limit is not None:
+            self._tokens += 1
+        if self._in_order and job.state == DELAYED:
+            self._retrying.add(job.position)
+        self.again(job)
+        self._holds[target] = until_ms
+
     def written(self, job: Job) -> None:
         """What has become of a job is on disk."""
         self._held.discard(job.position)
@@ -306,10 +349,13 @@ class Line:
         @return: The job, or C{None} when it runs or its outcome is just being written.
         """
         position = job.position
-        waiting = next((entry for entry in self._heap if entry[1] == position), None)
+        waiting = next((entry for entry in chain(self._heap, self._aside) if entry[1] == position), None)
         if waiting is not None:
-            self._heap.remove(waiting)
-            heapq.heapify(self._heap)
+            if waiting in self._aside:
+                self._aside.remove(waiting)
+            else:
+                self._heap.remove(waiting)
+                heapq.heapify(self._heap)
             if job.state == DELAYED:
                 self._due_waiting -= 1
             self._follow_up(waiting[2])
@@ -328,7 +374,7 @@ class Line:
 
     def wanted(self, now_ms: int) -> Piece | None:
         """Say what is to be read now, to be answered with L{read}."""
-        if self.paused or not self.attended:
+        if self.paused or not self.attended or len(self._aside) >= 2 * self._window:
             return None
         half, groups = self._window // 2, self.groups
         if self._next_due is not None and self._next_due <= now_ms and self._due_waiting < half:

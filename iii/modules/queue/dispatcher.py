@@ -53,7 +53,6 @@ class Queue:
     @ivar name: Its internal name (spec/queue.md, 9), under which its jobs are stored.
     @ivar shown: What users call it: a named queue, or a topic.
     @ivar topic: It belongs to a subscriber of the topic.
-    @ivar condition: Asked before each delivery.
     @ivar counts: How many jobs there are in each state; those that run are counted where they are on disk.
     @ivar coming: How many new ones are just being written.
     @ivar delivered: How many jobs have ended well since the start; likewise C{failed}, of deliveries, C{retried}, of
@@ -64,7 +63,6 @@ class Queue:
     shown: str
     line: Line
     topic: bool = False
-    condition: str | None = None
     counts: list[int] = attrs.field(factory=lambda: [0, 0, 0])
     coming: int = 0
     delivered: int = 0
@@ -275,13 +273,13 @@ class Dispatcher:
         if functions.find(job.namespace, job.function_id) is None:
             self._park(queue, job, job.target, now)
             return
-        condition = queue.condition
+        condition = queue.line.condition
         if condition is None:
             self._call(queue, job)
-        elif functions.find(job.namespace, condition) is None:
-            self._park(queue, job, (job.namespace, condition), now)
+        elif functions.find(*condition) is None:
+            self._park(queue, job, condition, now)
         else:
-            self._invoke(queue, job, condition, partial(self._decided, queue, job))
+            self._invoke(queue, job, condition[1], partial(self._decided, queue, job))
 
     def _call(self, queue: Queue, job: Job) -> None:
         metadata = _metadata(queue, job) if queue.line.policy.delivery_metadata else ABSENT
@@ -404,7 +402,8 @@ class Dispatcher:
         self.serve(queue)
 
     def _overloaded(self, queue: Queue, job: Job, error: ErrorBody, function_id: str) -> None:
-        self._put_off(queue, job, PUT_OFF_MS)
+        queue.line.hold(job, (job.namespace, function_id), self.now_ms() + PUT_OFF_MS)
+        self.serve(queue)
 
     _no_failures: ClassVar[Mapping[str, Callable[[Dispatcher, Queue, Job, ErrorBody, str], None]]] = {
         **dict.fromkeys(INTERRUPTIONS, _interrupted),

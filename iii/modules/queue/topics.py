@@ -211,7 +211,8 @@ class Topics:
         wishes = list(subscription.wishes.values())
         queue = subscription.queue
         queue.line.follow(self._policy(subscription.latest, wishes))
-        queue.condition = wishes[-1].condition
+        condition = wishes[-1].condition
+        queue.line.condition = None if condition is None else (subscription.namespace, condition)
         queue.line.attended = True
         self._dispatcher.serve(queue)
 

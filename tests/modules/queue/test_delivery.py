@@ -127,6 +127,52 @@ class LineTests(SynchronousTestCase):
         self.assertFalse(line.park(second, second.target, 99))
         self.assertEqual(list(line.running), [2])
 
+    def test_hold(self) -> None:
+        """Jobs of a function that takes no more calls let others start first, and then stand where they stood."""
+        line = self.line(concurrency=2)
+        self.store(line, job(1), job(2), job(3, function_id="g"), job(4), job(5, function_id="g"))
+        first = line.next(0)
+        assert first is not None
+        line.hold(first, first.target, 1000)
+        self.assertEqual((self.started(line), line.wake_ms(0)), ([3, 5], 1000))
+        for number in (3, 5):
+            line.done(line.running[number])
+        self.assertEqual((self.started(line, 999), self.started(line, 1000)), ([], [1, 2]))
+
+    def test_hold_in_order(self) -> None:
+        """Of a queue in order, none starts before one that is held."""
+        line = self.line(ordered="queue")
+        self.store(line, job(1), job(2, function_id="g"))
+        first = line.next(0)
+        assert first is not None
+        line.hold(first, first.target, 1000)
+        self.assertEqual((self.started(line), self.started(line, 1000)), ([], [1]))
+
+    def test_hold_many(self) -> None:
+        """Only some of the jobs that are held are known."""
+        line = self.line(concurrency=1)
+        self.store(line, *(job(number) for number in range(1, 101)), job(101, function_id="g"))
+        first = line.next(0)
+        assert first is not None
+        line.hold(first, first.target, 1000)
+        while line.wanted(0) is not None:
+            self.assertEqual(self.started(line), [])
+        self.assertLessEqual(line._waiting_in_memory, 16)
+        for number in range(1, 102):
+            self.assertEqual(self.started(line, 1000), [number])
+            line.done(self.disk.rows.pop(number))
+
+    def test_hold_withdrawn(self) -> None:
+        """A job that is held may be taken out."""
+        line = self.line()
+        self.store(line, job(1), job(2))
+        first = line.next(0)
+        assert first is not None
+        line.hold(first, first.target, 1000)
+        self.assertEqual(self.started(line), [])
+        self.assertIs(line.withdraw(job(1)), first)
+        self.assertEqual(self.started(line, 1000), [2])
+
     def test_rate(self) -> None:
         """The line says when the next job may start."""
         line = self.line(rate_limit=RateLimit(jobs=1, per_ms=500))

@@ -201,6 +201,41 @@ class RetryTests(QueueTestCase):
         self.turn(1)
         self.assertEqual((self.payloads(), self.rows("attempts")), ([1], [(0,)]))
 
+    def test_overloaded_backlog(self) -> None:
+        """Nothing is written while a worker takes no more calls, and messages for others go on."""
+        other = connect(self.engine, "other")
+        other.register("g")
+        self.worker.edge.full = True
+        for number in range(20):
+            other.call("f", number, action={"type": "enqueue", "queue": "parking"})
+        other.call("g", "others", action={"type": "enqueue", "queue": "parking"})
+        self.turn()
+        self.assertEqual(self.payloads(other), ["others"])
+        self.answer(self.jobs(other)[0], other)
+        self.turn(3)
+        self.assertEqual(self.store.read("SELECT total_changes(), count(*) FROM job", ()), [(22, 20)])
+        self.worker.edge.full = False
+        self.turn(1)
+        for number in range(20):
+            self.assertEqual(self.payloads(), list(range(number + 1)))
+            self.answer(self.jobs()[number])
+
+    def test_overloaded_condition(self) -> None:
+        """A condition that cannot be asked keeps all its messages waiting, and is asked once at a time."""
+        other = connect(self.engine, "other")
+        other.register("want")
+        config = {"topic": "orders", "condition_function_id": "want"}
+        self.worker.register_trigger("t", "durable:subscriber", "f", config=config)
+        self.turn()
+        other.edge.full = True
+        for number in range(3):
+            self.ask("iii::durable::publish", {"topic": "orders", "data": number})
+        self.turn(3)
+        self.assertEqual(self.rows("state, attempts"), [(0, 0)] * 3)
+        other.edge.full = False
+        self.turn(1)
+        self.assertEqual(self.payloads(other), [0, 1, 2])
+
     def test_store_fails(self) -> None:
         """When outcomes cannot be recorded, no job starts until they can; then what has ended does not run again."""
         for number in range(13):
