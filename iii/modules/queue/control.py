@@ -30,6 +30,7 @@ class Control:
         self._dispatcher, self._topics, self._moves = dispatcher, topics, moves
         self._store, self._settings = store, settings
         self._busy: Deferred[None] | None = None
+        self._stopped = False
 
     def start(self) -> None:
         """Take up which queues are paused."""
@@ -37,6 +38,16 @@ class Control:
             queue = self._dispatcher.queues.get(name)
             if queue is not None:
                 queue.line.paused = True
+
+    def stop(self) -> Deferred[None]:
+        """Look after nothing more.  @return: Fires when what is being done has ended."""
+        self._stopped = True
+        ended: Deferred[None] = Deferred()
+        if self._busy is None:
+            ended.callback(None)
+        else:
+            self._busy.addBoth(lambda _: ended.callback(None))
+        return ended
 
     async def pause(self, queues: Sequence[Queue]) -> bool:
         """Start no more jobs of these, also after a restart; those that run go on.  @return: Whether they are."""
@@ -90,6 +101,8 @@ class Control:
             self._topics.touch()
             await self._forget_keys()
             for queue in list(self._dispatcher.queues.values()):
+                if self._stopped:
+                    break
                 await self._limit_dead_letters(queue)
                 if queue.topic and not queue.line.attended:
                     await self._forget_absent(queue)

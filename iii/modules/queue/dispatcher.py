@@ -314,6 +314,8 @@ class Dispatcher:
 
     def _decided(self, queue: Queue, job: Job, call: Call, result: Raw, error: ErrorBody | None) -> None:
         """The condition has answered."""
+        if self._stopped:
+            return
         if error is not None:
             self._answered(queue, job, call, result, error)
         elif result == FALSE:

@@ -13,11 +13,13 @@ from itertools import count
 
 import attrs
 import msgspec
+from twisted.internet.defer import Deferred
 
 from iii.modules.queue.dispatcher import Dispatcher, Queue
 from iii.modules.queue.jobs import DEAD, INLINE, READY, Change, Job, Key
 from iii.storage.errors import StorageError
 from iii.storage.schema import JOB
+from iii.storage.sqlite import STOPPING
 from iii.wire.messages import ErrorBody
 
 PIECE = 256
@@ -58,11 +60,19 @@ class Moves:
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher, self._jobs = dispatcher, dispatcher.jobs
         self._moving: set[int] = set()
+        self._stopped: Deferred[None] | None = None
         self._positions = count(1)
 
     def start(self, positions: count[int]) -> None:
         """@param positions: Where jobs stand that are delivered again."""
         self._positions = positions
+
+    def stop(self) -> Deferred[None]:
+        """Begin no further piece.  @return: Fires when those begun are written."""
+        self._stopped = Deferred()
+        if not self._moving:
+            self._stopped.callback(None)
+        return self._stopped
 
     async def redrive(self, queues: Sequence[Queue], wanted: Filter, limit: int | None = None) -> int:
         """
@@ -189,9 +199,13 @@ class Moves:
             queue.counts[job.state] -= 1
 
     async def _write(self, jobs: Sequence[Job], changes: Sequence[Change]) -> None:
+        if self._stopped is not None:
+            raise StorageError(STOPPING)
         positions = {job.position for job in jobs}
         self._moving |= positions
         try:
             await self._jobs.write(*changes)
         finally:
             self._moving -= positions
+            if self._stopped is not None and not self._moving:
+                self._stopped.callback(None)

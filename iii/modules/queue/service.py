@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from itertools import count
 
 from twisted.application.service import Service
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -84,11 +85,12 @@ class QueueModule(Service):
         """Jobs are under way."""
         return self.dispatcher.busy
 
-    def stopService(self) -> None:
+    def stopService(self) -> Deferred[list[None]]:
         super().stopService()
         self._loop.stop()
         self._engine.figures.remove(self._figures.read)
         self.dispatcher.stop()
+        return gatherResults([self._moves.stop(), self._control.stop()])
 
     def _take_up(self) -> None:
         jobs, queues = self._jobs, self.dispatcher.queues

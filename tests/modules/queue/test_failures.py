@@ -261,6 +261,35 @@ class RetryTests(QueueTestCase):
         self.assertFalse(self.module.busy())
         self.assertEqual((len(self.jobs()), len(self.rows())), (10, 1))
 
+    def test_stop_redriving(self) -> None:
+        """Stopping waits for what is just being written, and nothing further of a long operation is begun."""
+        self.store._connection.execute(
+            "WITH RECURSIVE number(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < 300) "
+            "INSERT INTO job SELECT n, 'j' || n, '__fn_queue::none', 2, 0, '', 'default', 'g', x'6E', "
+            "NULL, NULL, 1, 0, 0, 0, 0, '' FROM number"
+        )
+        self.restart()
+        self.store.hold()
+        call = self.worker.call("iii::queue::redrive", {"queue": "none"})
+        stopped = self.module.stopService()
+        self.assertNoResult(stopped)
+        self.store.release()
+        self.successResultOf(stopped)
+        self.turn()
+        self.assertEqual(self.store.read("SELECT state, count(*) FROM job GROUP BY state", ()), [(0, 256), (2, 44)])
+        self.assertEqual(self.worker.outcome(call)[1], "Failed to redrive DLQ for queue 'none': the engine is stopping")
+
+    def test_stop_looking_after(self) -> None:
+        """Stopping waits for what is done now and then."""
+        self.enqueue(1, options={"deduplication_key": "k", "deduplication_window_ms": 1})
+        self.store.hold()
+        for _ in range(10):
+            self.turn(1)
+        stopped = self.module.stopService()
+        self.assertNoResult(stopped)
+        self.store.release()
+        self.successResultOf(stopped)
+
     def test_drain_without_worker(self) -> None:
         """When a worker goes while the engine stops, nothing is waited for; its message runs at the next start."""
         other = connect(self.engine, "other")

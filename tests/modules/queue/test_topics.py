@@ -234,6 +234,13 @@ class ConditionTests(TopicCase):
         (dead,) = self.ask("engine::queue::dlq_messages", {"topic": "orders"})
         self.assertEqual((dead["error"], dead["retries"]), ("invocation_failed: no idea", 2))
 
+    def test_stopped(self) -> None:
+        """When the engine has stopped, the answer of a condition calls nothing."""
+        self.publish(1)
+        self.successResultOf(self.module.stopService())
+        self.answer(self.jobs()[0], result=True)
+        self.assertEqual([job["function_id"] for job in self.jobs()], ["want"])
+
     def test_missing(self) -> None:
         """A condition that is not there yet costs no delivery."""
         self.worker.send("unregisterfunction", id="want")
