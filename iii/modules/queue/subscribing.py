@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 import msgspec
@@ -19,9 +19,12 @@ WITHOUT_EFFECT = {"maxPriority", "visibilityTimeout", "delaySeconds", "backoffTy
 
 
 class QueueConfig(msgspec.Struct, rename="camel"):
-    """C{queue_config}.  From C{timeout_ms} on, the keys are not in the reference."""
+    """
+    C{queue_config}.  From C{timeout_ms} on, the keys are not in the reference.  The bounds are those of named queues: a
+    moment that no row can hold would keep the outcomes of all queues from being stored.
+    """
 
-    type: str | None = None
+    type: Literal["standard", "concurrent", "fifo"] | None = None
     concurrency: Count | None = None
     max_retries: Attempts | None = None
     backoff_delay_ms: Delay | None = None

@@ -197,6 +197,22 @@ class PublishTests(TopicCase):
         )
         self.assertEqual(found.problems[0], "`queue_config.concurrency`: Expected `int` >= 1")
 
+    def test_settings_out_of_bounds(self) -> None:
+        """No setting makes a moment that the store cannot hold: a larger one has no effect, and the engine goes on."""
+        for number, value in enumerate((2**53, 2**63, 2**70, 10**400)):
+            config = dict.fromkeys(("backoffDelayMs", "maxBackoffMs", "timeoutMs", "concurrency", "maxRetries"), value)
+            self.subscribe(self.worker, f"f{number}", f"t{number}", topic=f"t{number}", queue_config=config)
+            self.publish(1, topic=f"t{number}")
+            self.fail_job(self.jobs()[-1])
+            self.turn(1)
+            self.assertEqual([job["function_id"] for job in self.jobs()[-2:]], [f"f{number}"] * 2)
+
+    def test_unknown_type(self) -> None:
+        """A type that is none does not pass for another one: it is told, and has no effect."""
+        self.assertEqual(len(wish(Raw(b'{"topic":"t","queue_config":{"type":"FIFO"}}')).problems), 1)
+        for kind in (b"fifo", b"standard", b"concurrent"):
+            self.assertEqual(wish(Raw(b'{"topic":"t","queue_config":{"type":"%b"}}' % kind)).problems, ())
+
 
 class ConditionTests(TopicCase):
     def setUp(self) -> None:
