@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+from functools import partial
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, execute
 
 from iii.storage.batch import Batch, Change, Pending, Row
 from iii.storage.errors import StorageError, StoreFull
-from iii.storage.queries import Reader
+from iii.storage.queries import Reader, outcome_of
 from iii.storage.schema import MIGRATIONS, PAGE, Table
 
 T = TypeVar("T")
@@ -39,21 +40,36 @@ class VolatileStore:
             for statement, parameters in batch.statements():
                 connection.execute(statement, parameters)
             connection.execute("COMMIT")
-        except sqlite3.Error as error:
+        except BaseException as error:  # a defect, too: what follows must not end up in this transaction
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-            if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
-                raise StoreFull("engine.limits.memory_store_bytes", self._max_bytes) from error
-            raise StorageError(str(error)) from error
+            if isinstance(error, sqlite3.Error):
+                raise self._error(error) from error
+            raise
+
+    def _error(self, error: sqlite3.Error) -> StorageError:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            return StoreFull("engine.limits.memory_store_bytes", self._max_bytes)
+        return StorageError(str(error))
 
     def pending(self, table: Table, key: tuple[Any, ...]) -> Pending | None:
         """Nothing ever waits to be committed."""
         return None
 
     def read(self, statement: str, parameters: Row) -> list[Row]:
-        """Return what is there."""
-        return self._connection.execute(statement, parameters).fetchall()
+        """
+        Return what is there.
 
-    def snapshot(self, read: Reader[T]) -> Deferred[T]:
-        """Read."""
-        return execute(read, self._connection)
+        @raise StorageError: That cannot be read.
+        """
+        try:
+            return self._connection.execute(statement, parameters).fetchall()
+        except sqlite3.Error as error:
+            raise self._error(error) from error
+
+    def query(self, read: Reader[T]) -> Deferred[T]:
+        """Read; see L{iii.storage.sqlite.Store.query}."""
+        found: Deferred[Any] = execute(outcome_of, partial(read, self._connection), self._error)
+        return found
+
+    snapshot = query

@@ -43,3 +43,17 @@ class VolatileStoreTests(SynchronousTestCase):
         self.assertIn("engine.limits.memory_store_bytes", str(error))
         self.successResultOf(store.write(put("a", None)))
         self.successResultOf(store.write(put("b", bytes(700_000))))
+
+    def test_defect(self) -> None:
+        """Also after a value that no row can hold, what comes next is written, and nothing of what came with it."""
+        store = VolatileStore(2**20)
+        self.failureResultOf(store.write(put("a", b"1"), put("b", 2**70)), OverflowError)  # type: ignore[arg-type]
+        self.successResultOf(store.write(put("c", b"1")))
+        self.assertEqual(store.read(SELECT, ()), [("c", b"1")])
+
+    def test_cannot_read(self) -> None:
+        """What cannot be read is told as with a file."""
+        store = VolatileStore(2**20)
+        self.assertRaises(StorageError, store.read, "SELECT nothing", ())
+        for read in (store.snapshot, store.query):
+            self.failureResultOf(read(lambda file: file.execute("SELECT nothing")), StorageError)
