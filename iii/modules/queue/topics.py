@@ -60,6 +60,7 @@ class Subscription:
 
     @ivar wishes: What its live triggers ask for, by their ids, the latest last.
     @ivar seen_ms: When it was last known to be there.
+    @ivar unsaved: Its row could not be written.
     """
 
     topic: str
@@ -67,6 +68,7 @@ class Subscription:
     function_id: str
     queue: Queue
     seen_ms: int
+    unsaved: bool = False
     wishes: dict[str, Wish] = attrs.field(factory=dict)
     latest: QueueConfig = attrs.field(factory=QueueConfig)
 
@@ -160,7 +162,7 @@ class Topics:
         subscription.wishes[trigger.id] = wanted
         subscription.latest = wanted.config
         if changed:
-            self._store_seen(subscription)
+            self._seen(subscription)
         self._apply(subscription)
 
     def unregister(self, trigger: Trigger) -> None:
@@ -171,7 +173,7 @@ class Topics:
                 self._apply(subscription)
                 continue
             subscription.queue.line.attended = False
-            self._store_seen(subscription)
+            self._seen(subscription)
             if trigger.owner is None or not trigger.owner.closed:
                 # It may just be replaced, or its provider may change: look when that is over.
                 self._engine.clock.callLater(0, self._end_if_removed, subscription, trigger)
@@ -193,7 +195,7 @@ class Topics:
             if not of_topic:
                 del self.subscriptions[subscription.topic]
         subscription.queue.line.attended = False
-        return self._store.write((SUBSCRIPTION, subscription.key, None)).addErrback(self._not_stored, subscription)
+        return self._store.write((SUBSCRIPTION, subscription.key, None)).addErrback(self._not_saved, subscription)
 
     def _add(self, topic: str, namespace: str, function_id: str, seen_ms: int, latest: QueueConfig) -> Subscription:
         name = internal_name(topic, namespace, function_id)
@@ -222,22 +224,29 @@ class Topics:
         return policy(latest, concurrency, self._defaults)
 
     def touch(self) -> None:
-        """Note which subscribers are there, now and then."""
+        """Note which subscribers are there, now and then, and write again what could not be written."""
         now = self._dispatcher.now_ms()
         for of_topic in self.subscriptions.values():
             for subscription in of_topic.values():
                 if subscription.wishes and now - subscription.seen_ms >= TOUCH_MS:
-                    self._store_seen(subscription)
+                    self._seen(subscription)
+                elif subscription.unsaved:
+                    self._save(subscription)
 
-    def _store_seen(self, subscription: Subscription) -> None:
+    def _seen(self, subscription: Subscription) -> None:
+        """A subscriber is there, or was until now."""
         subscription.seen_ms = self._dispatcher.now_ms()
+        self._save(subscription)
+
+    def _save(self, subscription: Subscription) -> None:
+        subscription.unsaved = False
         settings = msgspec.json.encode(subscription.latest).decode()
         row = SUBSCRIPTION, subscription.key, (settings, subscription.seen_ms)
-        self._store.write(row).addErrback(self._not_stored, subscription)
+        self._store.write(row).addErrback(self._not_saved, subscription)
 
-    def _not_stored(self, failure: Failure, subscription: Subscription) -> None:
+    def _not_saved(self, failure: Failure, subscription: Subscription) -> None:
         failure.trap(StorageError)
-        subscription.seen_ms = 0  # so that it is tried again
+        subscription.unsaved = True
         self._complaints.warn(
             "the subscription of {function} to {topic} cannot be stored: {error}",
             function=subscription.function_id, topic=subscription.topic, error=str(failure.value),
