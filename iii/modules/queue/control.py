@@ -72,10 +72,8 @@ class Control:
         @return: Whether it was one, and how many jobs have been discarded.
         """
         subscription = self._topics.subscriptions.get(topic, {}).get((namespace, function_id))
-        if subscription is not None and subscription.wishes:
+        if subscription is not None and (subscription.wishes or not await self._topics.end(subscription)):
             return False, 0
-        if subscription is not None:
-            await self._topics.end(subscription)
         queue = self._dispatcher.queues.get(internal_name(topic, namespace, function_id))
         discarded = 0
         if queue is not None and not queue.line.attended:
@@ -130,12 +128,12 @@ class Control:
         """Of a subscriber that does not come back, end the subscription, and then what waited for it."""
         until = self._dispatcher.now_ms() - self._settings.absent_subscriber_ms
         for subscription in list(self._topics.subscriptions.get(queue.shown, {}).values()):
-            if subscription.queue is queue and not subscription.wishes and subscription.seen_ms <= until:
+            absent = subscription.queue is queue and not subscription.wishes and subscription.seen_ms <= until
+            if absent and await self._topics.end(subscription):
                 self.log.warn(
-                    "{function} has not come back to {topic}: its subscription ends",
+                    "{function} has not come back to {topic}: its subscription has ended",
                     function=subscription.function_id, topic=subscription.topic,
                 )  # fmt: skip
-                await self._topics.end(subscription)
         if queue.unfinished:
             discarded = await self._moves.expire(queue, until)
             if discarded:

@@ -60,7 +60,8 @@ class Subscription:
 
     @ivar wishes: What its live triggers ask for, by their ids, the latest last.
     @ivar seen_ms: When it was last known to be there.
-    @ivar unsaved: Its row could not be written.
+    @ivar removed: Its row is to go; registering again takes that back.
+    @ivar unsaved: Its row could not be written, or could not be removed.
     """
 
     topic: str
@@ -68,6 +69,7 @@ class Subscription:
     function_id: str
     queue: Queue
     seen_ms: int
+    removed: bool = False
     unsaved: bool = False
     wishes: dict[str, Wish] = attrs.field(factory=dict)
     latest: QueueConfig = attrs.field(factory=QueueConfig)
@@ -161,6 +163,7 @@ class Topics:
         subscription.wishes.pop(trigger.id, None)
         subscription.wishes[trigger.id] = wanted
         subscription.latest = wanted.config
+        subscription.removed = False
         if changed:
             self._seen(subscription)
         self._apply(subscription)
@@ -184,18 +187,27 @@ class Topics:
 
     def _end_if_removed(self, subscription: Subscription, trigger: Trigger) -> None:
         if not subscription.wishes and self._engine.triggers.find(trigger.id) is not trigger:
-            self.end(subscription)
+            subscription.removed = True
+            self._save(subscription)
 
-    def end(self, subscription: Subscription) -> Deferred[None]:
-        """Make no more copies for a function.  Those that wait stay, as for one that is away."""
+    async def end(self, subscription: Subscription) -> bool:
+        """
+        Make no more copies for a function.  Those that wait stay, as for one that is away.
+
+        @return: C{False}: it has subscribed again meanwhile.
+        @raise StorageError: That could not be written, and the subscription is as it was.
+        """
+        subscription.removed = True
+        await self._store.write((SUBSCRIPTION, subscription.key, None))
+        if not subscription.removed:
+            return False
         of_topic = self.subscriptions.get(subscription.topic, {})
         place = subscription.namespace, subscription.function_id
         if of_topic.get(place) is subscription:
             del of_topic[place]
             if not of_topic:
                 del self.subscriptions[subscription.topic]
-        subscription.queue.line.attended = False
-        return self._store.write((SUBSCRIPTION, subscription.key, None)).addErrback(self._not_saved, subscription)
+        return True
 
     def _add(self, topic: str, namespace: str, function_id: str, seen_ms: int, latest: QueueConfig) -> Subscription:
         name = internal_name(topic, namespace, function_id)
@@ -226,12 +238,11 @@ class Topics:
     def touch(self) -> None:
         """Note which subscribers are there, now and then, and write again what could not be written."""
         now = self._dispatcher.now_ms()
-        for of_topic in self.subscriptions.values():
-            for subscription in of_topic.values():
-                if subscription.wishes and now - subscription.seen_ms >= TOUCH_MS:
-                    self._seen(subscription)
-                elif subscription.unsaved:
-                    self._save(subscription)
+        for subscription in [each for of_topic in self.subscriptions.values() for each in of_topic.values()]:
+            if subscription.wishes and now - subscription.seen_ms >= TOUCH_MS:
+                self._seen(subscription)
+            elif subscription.unsaved:
+                self._save(subscription)
 
     def _seen(self, subscription: Subscription) -> None:
         """A subscriber is there, or was until now."""
@@ -240,6 +251,9 @@ class Topics:
 
     def _save(self, subscription: Subscription) -> None:
         subscription.unsaved = False
+        if subscription.removed:
+            Deferred.fromCoroutine(self.end(subscription)).addErrback(self._not_saved, subscription)
+            return
         settings = msgspec.json.encode(subscription.latest).decode()
         row = SUBSCRIPTION, subscription.key, (settings, subscription.seen_ms)
         self._store.write(row).addErrback(self._not_saved, subscription)

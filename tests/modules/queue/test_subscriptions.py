@@ -2,8 +2,39 @@
 
 from __future__ import annotations
 
+from twisted.internet.defer import Deferred
+
+from iii.storage.batch import Change
+from iii.storage.volatile import VolatileStore
 from tests.core.fakes import connect
 from tests.modules.queue.test_topics import TopicCase
+
+
+class SlowStore(VolatileStore):
+    """
+    A store whose commits take their time.
+
+    @ivar slow: It waits with them for L{commit}.
+    """
+
+    slow = False
+
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(max_bytes)
+        self._begun: list[tuple[tuple[Change, ...], Deferred[None]]] = []
+
+    def write(self, *changes: Change) -> Deferred[None]:
+        """Begin to write."""
+        if not self.slow:
+            return super().write(*changes)
+        self._begun.append((changes, Deferred()))
+        return self._begun[-1][1]
+
+    def commit(self) -> None:
+        """Write what was begun, and what comes from now on."""
+        self.slow, begun, self._begun = False, self._begun, []
+        for changes, waiting in begun:
+            super().write(*changes).chainDeferred(waiting)
 
 
 class SubscriptionCase(TopicCase):
@@ -33,3 +64,61 @@ class CannotWriteTests(SubscriptionCase):
         self.assertEqual(self.stored(), [("orders", "f", 1_000_050_000)])
         self.publish(1)
         self.assertEqual(len(self.rows()), 1)
+
+    def test_ends(self) -> None:
+        """A subscription that ends while the store takes nothing ends when it does again, and is whole until then."""
+        self.subscribe(self.worker, "f")
+        self.set_writable(False)
+        self.worker.send("unregistertrigger", id="t", trigger_type="durable:subscriber")
+        self.turn()
+        self.set_writable(True)
+        self.publish(1)
+        self.assertEqual(len(self.rows()), 1)
+        for _ in range(12):
+            self.turn(1)
+        self.assertEqual(self.stored(), [])
+        self.publish(2)
+        self.assertEqual(len(self.rows()), 1)
+
+    def test_comes_back(self) -> None:
+        """A subscription that could not be ended goes on when its function subscribes again."""
+        self.subscribe(self.worker, "f")
+        self.set_writable(False)
+        self.worker.send("unregistertrigger", id="t", trigger_type="durable:subscriber")
+        self.turn()
+        self.set_writable(True)
+        self.subscribe(self.worker, "f")
+        for _ in range(12):
+            self.turn(1)
+        self.publish(1)
+        self.assertEqual((self.payloads(), len(self.stored())), ([1], 1))
+
+    def test_unsubscribe(self) -> None:
+        """Who ends a subscription is told when that cannot be written; it is still there."""
+        other = connect(self.engine, "other")
+        self.subscribe(other, "f")
+        other.leave()
+        self.turn()
+        self.set_writable(False)
+        gone = {"topic": "orders", "function_id": "f"}
+        code, message = self.ask("engine::queue::unsubscribe", gone)
+        self.assertEqual(code, "jobs_failed", message)
+        self.set_writable(True)
+        self.publish(1)
+        self.assertEqual(len(self.rows()), 1)
+        self.assertEqual(self.ask("engine::queue::unsubscribe", gone), {**gone, "unsubscribed": True, "discarded": 1})
+
+    def test_while_ending(self) -> None:
+        """A function that subscribes again while its subscription is being ended keeps it."""
+        store = SlowStore(2**30)
+        self.store = store
+        self.start()
+        self.subscribe(self.worker, "f")
+        self.worker.send("unregistertrigger", id="t", trigger_type="durable:subscriber")
+        store.slow = True
+        self.turn()
+        self.subscribe(self.worker, "f")
+        store.commit()
+        self.turn()
+        self.publish(1)
+        self.assertEqual((self.payloads(), len(self.stored())), ([1], 1))
