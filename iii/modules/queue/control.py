@@ -31,9 +31,11 @@ class Control:
         self._store, self._settings = store, settings
         self._busy: Deferred[None] | None = None
         self._stopped = False
+        self._started_ms = 0
 
     def start(self) -> None:
         """Take up which queues are paused."""
+        self._started_ms = self._dispatcher.now_ms()
         for (name,) in self._store.read("SELECT queue FROM paused_queue", ()):
             queue = self._dispatcher.queues.get(name)
             if queue is not None:
@@ -125,8 +127,22 @@ class Control:
             await self._moves.discard([queue], Filter(), queue.counts[DEAD] - policy.dlq_max_jobs)
 
     async def _forget_absent(self, queue: Queue) -> None:
-        """Of a subscriber that does not come back, end the subscription, and then what waited for it."""
+        """
+        End the subscription of a subscriber that has not come back, and discard what has waited too long for it.  While
+        the engine did not run, nobody could come back: both count from its start at the earliest.
+        """
         until = self._dispatcher.now_ms() - self._settings.absent_subscriber_ms
+        if until >= self._started_ms:
+            await self._end_absent(queue, until)
+            discarded = await self._moves.expire(queue, until) if queue.unfinished else 0
+            if discarded:
+                self.log.warn("{topic}: {count} messages for nobody are discarded", topic=queue.shown, count=discarded)
+        if not any(queue.counts) and not self._subscribed(queue):
+            self._dispatcher.remove(queue)
+            if queue.line.paused:
+                await self._store.write((PAUSED_QUEUE, (queue.name,), None))
+
+    async def _end_absent(self, queue: Queue, until: int) -> None:
         for subscription in list(self._topics.subscriptions.get(queue.shown, {}).values()):
             absent = subscription.queue is queue and not subscription.wishes and subscription.seen_ms <= until
             if absent and await self._topics.end(subscription):
@@ -134,14 +150,6 @@ class Control:
                     "{function} has not come back to {topic}: its subscription has ended",
                     function=subscription.function_id, topic=subscription.topic,
                 )  # fmt: skip
-        if queue.unfinished:
-            discarded = await self._moves.expire(queue, until)
-            if discarded:
-                self.log.warn("{topic}: {count} messages for nobody are discarded", topic=queue.shown, count=discarded)
-        elif not any(queue.counts) and not self._subscribed(queue):
-            self._dispatcher.remove(queue)
-            if queue.line.paused:
-                await self._store.write((PAUSED_QUEUE, (queue.name,), None))
 
     def _subscribed(self, queue: Queue) -> bool:
         return any(each.queue is queue for each in self._topics.subscriptions.get(queue.shown, {}).values())

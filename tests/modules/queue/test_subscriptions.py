@@ -122,3 +122,25 @@ class CannotWriteTests(SubscriptionCase):
         self.turn()
         self.publish(1)
         self.assertEqual((self.payloads(), len(self.stored())), ([1], 1))
+
+
+class AwayTests(SubscriptionCase):
+    def test_engine_away(self) -> None:
+        """The time in which the engine did not run is not the subscriber's absence, nor of what waits for it."""
+        other = connect(self.engine, "other")
+        self.subscribe(other, "f")
+        other.leave()
+        self.publish(1)
+        self.subscribe(self.worker, "left")
+        self.publish(2)
+        self.worker.send("unregistertrigger", id="t", trigger_type="durable:subscriber")
+        self.turn()
+        before = len(self.rows())
+        self.clock.advance(200)
+        self.restart()
+        for _ in range(99):
+            self.turn(1)
+        self.assertEqual((len(self.rows()), len(self.stored())), (before, 1))
+        for _ in range(11):
+            self.turn(1)
+        self.assertEqual((self.rows(), self.stored()), ([], []))
