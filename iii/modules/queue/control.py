@@ -1,8 +1,6 @@
-"""Pausing queues, ending subscriptions, and what is looked after now and then: ages and numbers (spec/queue.md, 16)."""
+"""Ending subscriptions, and what is looked after now and then: ages and numbers (spec/queue.md, 16)."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -13,7 +11,7 @@ from iii.modules.queue.jobs import DEAD, IStore
 from iii.modules.queue.moves import PIECE, Filter, Moves
 from iii.modules.queue.topics import Topics, internal_name
 from iii.storage.errors import StorageError
-from iii.storage.schema import DEDUPLICATION, PAUSED_QUEUE
+from iii.storage.schema import DEDUPLICATION
 
 EXPIRED_KEYS = 1000
 """Deduplication keys that are removed at one time."""
@@ -34,12 +32,8 @@ class Control:
         self._started_ms = 0
 
     def start(self) -> None:
-        """Take up which queues are paused."""
+        """Absence of subscribers counts from now at the earliest."""
         self._started_ms = self._dispatcher.now_ms()
-        for (name,) in self._store.read("SELECT queue FROM paused_queue", ()):
-            queue = self._dispatcher.queues.get(name)
-            if queue is not None:
-                queue.line.paused = True
 
     def stop(self) -> Deferred[None]:
         """Look after nothing more.  @return: Fires when what is being done has ended."""
@@ -50,22 +44,6 @@ class Control:
         else:
             self._busy.addBoth(lambda _: ended.callback(None))
         return ended
-
-    async def pause(self, queues: Sequence[Queue]) -> bool:
-        """Start no more jobs of these, also after a restart; those that run go on.  @return: Whether they are."""
-        now = self._dispatcher.now_ms()
-        await self._store.write(*((PAUSED_QUEUE, (queue.name,), (now,)) for queue in queues))
-        for queue in queues:
-            queue.line.paused = True
-        return bool(queues)
-
-    async def resume(self, queues: Sequence[Queue]) -> bool:
-        """Start jobs of these again.  @return: C{False}."""
-        await self._store.write(*((PAUSED_QUEUE, (queue.name,), None) for queue in queues))
-        for queue in queues:
-            queue.line.paused = False
-            self._dispatcher.serve(queue)
-        return False
 
     async def unsubscribe(self, topic: str, namespace: str, function_id: str) -> tuple[bool, int]:
         """
@@ -139,8 +117,6 @@ class Control:
                 self.log.warn("{topic}: {count} messages for nobody are discarded", topic=queue.shown, count=discarded)
         if not any(queue.counts) and not self._subscribed(queue):
             self._dispatcher.remove(queue)
-            if queue.line.paused:
-                await self._store.write((PAUSED_QUEUE, (queue.name,), None))
 
     async def _end_absent(self, queue: Queue, until: int) -> None:
         for subscription in list(self._topics.subscriptions.get(queue.shown, {}).values()):

@@ -26,6 +26,7 @@ from iii.modules.queue.errors import (
 from iii.modules.queue.inspection import DeadLetter, DlqRow, Inspection, JobView, Natural, State, Stats, TopicRow
 from iii.modules.queue.moves import Filter, Moves
 from iii.modules.queue.named import NamedQueues
+from iii.modules.queue.pauses import Pauses
 from iii.modules.queue.topics import Publish, Topics
 from iii.storage.errors import StoreFailed, failing_as
 from iii.wire.messages import ABSENT
@@ -158,10 +159,10 @@ class QueueFunctions:
     """Declares the functions, and carries out those that operate on queues."""
 
     def __init__(
-        self, named: NamedQueues, topics: Topics, inspection: Inspection, moves: Moves, control: Control
+        self, named: NamedQueues, topics: Topics, inspection: Inspection, moves: Moves, pauses: Pauses, control: Control
     ) -> None:
         self._named, self._topics, self._inspection, self._moves = named, topics, inspection, moves
-        self._control = control
+        self._pauses, self._control = pauses, control
 
     def declare(self) -> Sequence[FunctionDeclaration]:
         """All of them."""
@@ -266,12 +267,14 @@ class QueueFunctions:
     async def pause(self, given: Named, caller: Caller) -> Paused:
         """C{engine::queue::pause}."""
         name = _queue(given, "engine::queue::pause")
-        return Paused(name, await _or_fail(self._control.pause(self._inspection.queues(name)), PauseFailed))
+        await _or_fail(self._pauses.pause(name, self._inspection.queues(name)), PauseFailed)
+        return Paused(name, True)
 
     async def resume(self, given: Named, caller: Caller) -> Paused:
         """C{engine::queue::resume}."""
         name = _queue(given, "engine::queue::resume")
-        return Paused(name, await _or_fail(self._control.resume(self._inspection.queues(name)), PauseFailed))
+        await _or_fail(self._pauses.resume(name, self._inspection.queues(name)), PauseFailed)
+        return Paused(name, False)
 
     async def unsubscribe(self, given: Subscriber, caller: Caller) -> Unsubscribed:
         """C{engine::queue::unsubscribe}."""

@@ -31,6 +31,7 @@ from iii.modules.queue.inspection import Inspection
 from iii.modules.queue.jobs import IStore, JobStore
 from iii.modules.queue.moves import Moves
 from iii.modules.queue.named import PREFIX, NamedQueues
+from iii.modules.queue.pauses import Pauses
 from iii.modules.queue.retry import Policy
 from iii.modules.queue.topics import Topics, topic_of
 
@@ -54,12 +55,13 @@ class QueueModule(Service):
         self._jobs = JobStore(store)
         self.dispatcher = Dispatcher(engine, self._jobs, clock)
         self._named = NamedQueues(self.dispatcher, store, settings.queue_configs)
-        self._topics = Topics(self.dispatcher, store, settings, engine)
+        self._pauses = Pauses(self.dispatcher, store)
+        self._topics = Topics(self.dispatcher, store, self._pauses, settings, engine)
         self._moves = Moves(self.dispatcher)
         self._control = Control(self.dispatcher, self._topics, self._moves, store, settings)
         inspection = Inspection(self.dispatcher, self._topics, settings.queue_configs, engine.limits.message_bytes // 2)
         self._figures = Figures(self.dispatcher)
-        functions = QueueFunctions(self._named, self._topics, inspection, self._moves, self._control)
+        functions = QueueFunctions(self._named, self._topics, inspection, self._moves, self._pauses, self._control)
         self.functions: Sequence[FunctionDeclaration] = functions.declare()
         self.trigger_types: Mapping[str, ITriggerProvider] = {
             "durable:subscriber": self._topics,
@@ -97,6 +99,7 @@ class QueueModule(Service):
         positions = count(jobs.last_position() + 1)
         for queue in self._named.queues.values():
             self.dispatcher.add(queue)
+        self._pauses.start()
         for part in (self._named, self._topics, self._moves):
             part.start(positions)
         for name, state, number in jobs.counts():
@@ -104,6 +107,7 @@ class QueueModule(Service):
                 self.dispatcher.add(self._abandoned(name))
             queues[name].counts[state] = number
         for queue in queues.values():
+            self._pauses.hold(queue)
             if queue.unfinished:
                 queue.line.load(
                     jobs.next_due(queue.name, -1),

@@ -35,6 +35,7 @@ from iii.modules.queue.delivery import Line
 from iii.modules.queue.dispatcher import Dispatcher, Queue
 from iii.modules.queue.errors import PublishFailed, TopicNotSet
 from iii.modules.queue.jobs import INLINE, READY, IStore, Job
+from iii.modules.queue.pauses import Pauses
 from iii.modules.queue.retry import Policy
 from iii.modules.queue.subscribing import QueueConfig, Wish, policy, wish
 from iii.storage.errors import StorageError
@@ -121,8 +122,11 @@ class Topics:
         "required": ["topic"],
     }
 
-    def __init__(self, dispatcher: Dispatcher, store: IStore, settings: QueueSettings, engine: Engine) -> None:
+    def __init__(
+        self, dispatcher: Dispatcher, store: IStore, pauses: Pauses, settings: QueueSettings, engine: Engine
+    ) -> None:
         self._dispatcher, self._store, self._settings, self._engine = dispatcher, store, settings, engine
+        self._pauses = pauses
         self._defaults: QueueStore = settings.adapter.config  # type: ignore[assignment]
         self._complaints = Complaints(self.log, engine.clock)
         self._positions = count(1)
@@ -215,6 +219,7 @@ class Topics:
         if queue is None:
             queue = Queue(name, topic, Line(self._policy(latest, None)), topic=True)
             self._dispatcher.add(queue)
+            self._pauses.hold(queue)
         queue.line.attended = False
         subscription = Subscription(topic, namespace, function_id, queue, seen_ms, latest=latest)
         self.subscriptions.setdefault(topic, {})[namespace, function_id] = subscription

@@ -74,7 +74,6 @@ class FunctionTests(QueueTestCase):
             ("iii::queue::redrive", {"queue": "x"}, {"queue": "x", "redriven": 0}),
             ("engine::queue::discard", {"queue": "x"}, {"queue": "x", "discarded": 0}),
             ("engine::queue::jobs", {"queue": "x"}, []),
-            ("engine::queue::pause", {"queue": "x"}, {"queue": "x", "paused": False}),
         ):
             self.assertEqual(self.ask(function_id, given), answer)
 

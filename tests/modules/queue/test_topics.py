@@ -334,16 +334,6 @@ class DurableTests(TopicCase):
         self.assertEqual(self.store.read("SELECT * FROM subscription", ()), [])
         self.assertEqual(list(self.module.dispatcher.queues), ["__fn_queue::default"])
 
-    def test_pause_ends(self) -> None:
-        """When nothing is left of a subscription, it is not remembered that it was paused."""
-        other = connect(self.engine, "other")
-        self.subscribe(other, "f")
-        self.assertEqual(self.ask("engine::queue::pause", {"queue": "orders"}), {"queue": "orders", "paused": True})
-        other.leave()
-        for _ in range(120):
-            self.turn(1)
-        self.assertEqual(self.store.read("SELECT * FROM paused_queue", ()), [])
-
     def test_bounds_at_once(self) -> None:
         """Messages that are just being written count, too."""
         other = connect(self.engine, "other")
