@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from iii.config.blocks.queue import QueueSettings
 from iii.modules.queue.dispatcher import Dispatcher, Queue
 from iii.modules.queue.jobs import DEAD, IStore
-from iii.modules.queue.moves import PIECE, Filter, Moves
+from iii.modules.queue.moves import Filter, Moves
 from iii.modules.queue.topics import Topics, internal_name
 from iii.storage.errors import StorageError
 from iii.storage.schema import DEDUPLICATION
@@ -23,10 +25,16 @@ class Control:
     log = Logger()
 
     def __init__(
-        self, dispatcher: Dispatcher, topics: Topics, moves: Moves, store: IStore, settings: QueueSettings
+        self,
+        dispatcher: Dispatcher,
+        topics: Topics,
+        moves: Moves,
+        store: IStore,
+        settings: QueueSettings,
+        clock: IReactorTime,
     ) -> None:
         self._dispatcher, self._topics, self._moves = dispatcher, topics, moves
-        self._store, self._settings = store, settings
+        self._store, self._settings, self._clock = store, settings, clock
         self._busy: Deferred[None] | None = None
         self._stopped = False
         self._started_ms = 0
@@ -57,8 +65,7 @@ class Control:
         queue = self._dispatcher.queues.get(internal_name(topic, namespace, function_id))
         discarded = 0
         if queue is not None and not queue.line.attended:
-            while found := await self._moves.expire(queue, 2**62):
-                discarded += found
+            discarded = await self._moves.expire(queue, 2**62)
         return subscription is not None, discarded
 
     # Now and then.
@@ -88,19 +95,23 @@ class Control:
             self.log.warn("looking after the queues: {error}", error=str(error))
 
     async def _forget_keys(self) -> None:
-        rows = self._store.read(
-            "SELECT queue, key FROM deduplication WHERE until_ms <= ? ORDER BY until_ms LIMIT ?",
-            (self._dispatcher.now_ms(), EXPIRED_KEYS),
-        )
-        fresh = [row for row in rows if self._store.pending(DEDUPLICATION, row) is None]
-        if fresh:
-            await self._store.write(*((DEDUPLICATION, key, None) for key in fresh))
+        while True:
+            rows = self._store.read(
+                "SELECT queue, key FROM deduplication WHERE until_ms <= ? ORDER BY until_ms LIMIT ?",
+                (self._dispatcher.now_ms(), EXPIRED_KEYS),
+            )
+            expired = [row for row in rows if self._store.pending(DEDUPLICATION, row) is None]
+            if expired:
+                await self._store.write(*((DEDUPLICATION, key, None) for key in expired))
+            if len(expired) < EXPIRED_KEYS:
+                break
+            await deferLater(self._clock, 0)  # others get their turn
 
     async def _limit_dead_letters(self, queue: Queue) -> None:
         policy = queue.line.policy
         if policy.dlq_retention_ms is not None and queue.counts[DEAD]:
             until = self._dispatcher.now_ms() - policy.dlq_retention_ms
-            await self._moves.discard([queue], Filter(failed_before_ms=until), 10 * PIECE)
+            await self._moves.discard([queue], Filter(failed_before_ms=until))
         if policy.dlq_max_jobs is not None and queue.counts[DEAD] > policy.dlq_max_jobs:
             await self._moves.discard([queue], Filter(), queue.counts[DEAD] - policy.dlq_max_jobs)
 

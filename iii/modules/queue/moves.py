@@ -14,7 +14,10 @@ from itertools import count
 import attrs
 import msgspec
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 
+from iii.modules.queue.delivery import BEGIN
 from iii.modules.queue.dispatcher import Dispatcher, Queue
 from iii.modules.queue.jobs import DEAD, INLINE, READY, Change, Job, Key
 from iii.storage.errors import StorageError
@@ -35,6 +38,12 @@ class Filter(msgspec.Struct):
     error_contains: str | None = None
     failed_after_ms: int | None = None
     failed_before_ms: int | None = None
+
+    def span(self, now_ms: int) -> tuple[int, int]:
+        """The moments between which they have failed, both included."""
+        first = 0 if self.failed_after_ms is None else max(0, min(self.failed_after_ms, now_ms + 1))
+        last = now_ms if self.failed_before_ms is None else min(self.failed_before_ms - 1, now_ms)
+        return first, max(-1, last)
 
     def wants(self, job: Job) -> bool:
         """Whether a dead letter is one of these."""
@@ -57,8 +66,8 @@ def error_of(job: Job) -> ErrorBody:
 class Moves:
     """Moves jobs of the queues."""
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
-        self._dispatcher, self._jobs = dispatcher, dispatcher.jobs
+    def __init__(self, dispatcher: Dispatcher, clock: IReactorTime) -> None:
+        self._dispatcher, self._jobs, self._clock = dispatcher, dispatcher.jobs, clock
         self._moving: set[int] = set()
         self._stopped: Deferred[None] | None = None
         self._positions = count(1)
@@ -139,11 +148,42 @@ class Moves:
         return 0
 
     async def expire(self, queue: Queue, until_ms: int) -> int:
-        """Remove what has waited since then in a queue that nobody serves.  @return: How many, of some."""
-        expired = self._jobs.unfinished_until(queue.name, until_ms, PIECE)
-        taken = [job for job in expired if queue.line.withdraw(job) is not None]
-        await self._remove_withdrawn(queue, taken)
-        return len(taken)
+        """
+        Remove what has waited since then in a queue that nobody serves, until somebody does.
+
+        @return: How many were removed.
+        """
+        removed = 0
+        async for jobs in self._waiting(queue, until_ms):
+            if queue.line.attended:
+                break
+            taken = [job for job in jobs if queue.line.withdraw(job) is not None]
+            await self._remove_withdrawn(queue, taken)
+            removed += len(taken)
+        return removed
+
+    async def _waiting(self, queue: Queue, until_ms: int) -> AsyncIterator[list[Job]]:
+        """Go over jobs that could have run since then, in pieces.  Those that wait in line stand there by age."""
+        start = BEGIN
+        while found := self._jobs.ready(queue.name, start, PIECE):
+            old = [job for job in found if job.due_ms <= until_ms]
+            if old:
+                yield old
+            if len(found) < PIECE or found[-1].due_ms > until_ms:
+                break
+            start = found[-1].rank, found[-1].position + 1
+            await self._breathe()
+        start = BEGIN
+        while found := self._jobs.due(queue.name, start, until_ms, PIECE):
+            yield found
+            if len(found) < PIECE:
+                break
+            start = found[-1].due_ms, found[-1].position + 1
+            await self._breathe()
+
+    def _breathe(self) -> Deferred[None]:
+        """Let the reactor do something else."""
+        return deferLater(self._clock, 0)
 
     async def _remove_withdrawn(self, queue: Queue, jobs: Sequence[Job]) -> None:
         try:
@@ -160,17 +200,17 @@ class Moves:
 
     async def _dead(self, queues: Sequence[Queue], wanted: Filter) -> AsyncIterator[tuple[Queue, list[Job]]]:
         """Go over the dead letters that there are now, in pieces."""
-        now = self._dispatcher.now_ms()
+        first, last = wanted.span(self._dispatcher.now_ms())
         for queue in queues:
-            start: Key = (-1, 0)
-            while True:
-                found = self._jobs.dead(queue.name, start, PIECE, now)
-                if not found:
-                    break
+            start: Key = (first, -1)
+            while found := self._jobs.dead(queue.name, start, PIECE, last):
                 start = found[-1].failed_ms, found[-1].position
                 taken = [job for job in found if job.position not in self._moving and wanted.wants(job)]
                 if taken:
                     yield queue, taken
+                if len(found) < PIECE:
+                    break
+                await self._breathe()
 
     async def _revive(self, queue: Queue, jobs: Sequence[Job], data: bytes | None = None) -> None:
         now = self._dispatcher.now_ms()

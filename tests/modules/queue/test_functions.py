@@ -110,6 +110,17 @@ class FunctionTests(QueueTestCase):
         self.assertEqual(self.ask("iii::queue::redrive", {"queue": "one", "limit": 2})["redriven"], 2)
         self.assertEqual(sorted(self.rows()), sorted(zip(ids, (0, 0, 2), strict=True)))
 
+    def test_span(self) -> None:
+        """The moments of a filter may be any numbers; those who have failed at C{failed_after_ms} are among them."""
+        self.bury(1, 2, 3)
+        for given, expected in (
+            ({"failed_after_ms": 2**70}, 0), ({"failed_before_ms": -(2**70)}, 0),
+            ({"failed_after_ms": 1_000_001_000, "failed_before_ms": 1_000_002_000}, 1),
+            ({"failed_after_ms": -(2**70), "failed_before_ms": 2**70}, 2),
+        ):  # fmt: skip
+            answer = self.ask("engine::queue::discard", {"queue": "one", "filter": given})
+            self.assertEqual(answer["discarded"], expected, given)
+
     def test_redrive_message(self) -> None:
         """One dead letter may be delivered again, also changed."""
         first, second = self.bury(1, 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 
+from iii.modules.queue.moves import PIECE
 from iii.storage.batch import Change
 from iii.storage.volatile import VolatileStore
 from tests.core.fakes import connect
@@ -31,8 +32,8 @@ class SlowStore(VolatileStore):
         return self._begun[-1][1]
 
     def commit(self) -> None:
-        """Write what was begun, and what comes from now on."""
-        self.slow, begun, self._begun = False, self._begun, []
+        """Write what was begun."""
+        begun, self._begun = self._begun, []
         for changes, waiting in begun:
             super().write(*changes).chainDeferred(waiting)
 
@@ -108,6 +109,26 @@ class CannotWriteTests(SubscriptionCase):
         self.assertEqual(len(self.rows()), 1)
         self.assertEqual(self.ask("engine::queue::unsubscribe", gone), {**gone, "unsubscribed": True, "discarded": 1})
 
+    def test_while_discarding(self) -> None:
+        """What waits is not discarded any more when its function subscribes again meanwhile."""
+        store = SlowStore(2**30)
+        self.store = store
+        self.start()
+        other = connect(self.engine, "other")
+        self.subscribe(other, "f")
+        other.leave()
+        for number in range(2 * PIECE):
+            self.publish(number)
+        store.slow = True
+        call = self.worker.call("engine::queue::unsubscribe", {"topic": "orders", "function_id": "f"})
+        self.turn()
+        store.commit()  # the end of the subscription, and the first piece begins
+        self.subscribe(connect(self.engine, "other"), "f")
+        store.slow = False
+        store.commit()
+        self.turn()
+        self.assertEqual((self.worker.outcome(call)["discarded"], len(self.rows())), (PIECE, PIECE))
+
     def test_while_ending(self) -> None:
         """A function that subscribes again while its subscription is being ended keeps it."""
         store = SlowStore(2**30)
@@ -118,6 +139,7 @@ class CannotWriteTests(SubscriptionCase):
         store.slow = True
         self.turn()
         self.subscribe(self.worker, "f")
+        store.slow = False
         store.commit()
         self.turn()
         self.publish(1)
