@@ -262,18 +262,6 @@ class JobStore:
             )
         return _jobs(rows)
 
-    def unfinished_until(self, queue: str, until_ms: int, count: int) -> list[Job]:
-        """Return jobs that are no dead letters and could have run since then."""
-        found: list[Job] = []
-        for state in (READY, DELAYED):
-            found += _jobs(
-                self._store.read(
-                    f"{_FROM} queue = ? AND state = ? AND due_ms <= ? ORDER BY rank, position LIMIT ?",
-                    (queue, state, until_ms, count - len(found)),
-                )
-            )
-        return found
-
     def snapshot(self, read: Reader[T]) -> Deferred[T]:
         """Read between two commits: what is answered before is in it."""
         return self._store.snapshot(read)
