@@ -94,14 +94,9 @@ class BuiltinFunction:
         self._encode = msgspec.json.Encoder().encode
 
     def schema(self, which: str) -> dict[str, Any] | None:
-        """The generated JSON schema (draft 7) of C{"input"} or C{"output"}; C{None} where any JSON may come."""
+        """The L{json_schema} of C{"input"} or C{"output"}; C{None} where any JSON may come."""
         kind = getattr(self.declaration, which)
-        if kind is None:
-            return None
-        (root,), parts = msgspec.json.schema_components([kind], ref_template="#/definitions/{name}")
-        if "$ref" in root:  # readers look for the properties at the top
-            root = parts.pop(root["$ref"].rpartition("/")[2])
-        return {**root, "definitions": parts} if parts else root
+        return None if kind is None else json_schema(kind)
 
     def call(self, call: Call, data: Raw, caller: Caller) -> None:
         """Run the handler and end the call with what it returns, now or later."""
@@ -220,6 +215,14 @@ class WorkerFunction:
 
 def _outstanding(owner: Connection) -> int:
     return len(owner.pending)
+
+
+def json_schema(kind: Any) -> dict[str, Any]:
+    """Return the JSON schema (draft 7) of a type, as msgspec generates it."""
+    (root,), parts = msgspec.json.schema_components([kind], ref_template="#/definitions/{name}")
+    if "$ref" in root:  # readers look for the properties at the top
+        root = parts.pop(root["$ref"].rpartition("/")[2])
+    return {**root, "definitions": parts} if parts else root
 
 
 def marked_internal(metadata: Raw) -> bool:
