@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import attrs
 import msgspec
-from msgspec import Raw
+from msgspec import Meta, Raw
 
 from iii.config.blocks.queue import Attempts, QueueStore, RateLimit
 from iii.config.parts import Count, Delay, Milliseconds, Ratio
@@ -18,12 +18,17 @@ WITHOUT_EFFECT = {"maxPriority", "visibilityTimeout", "delaySeconds", "backoffTy
 """Keys that published SDKs send and that never had an effect."""
 
 
-class QueueConfig(msgspec.Struct, rename="camel"):
-    """
-    C{queue_config}.  From C{timeout_ms} on, the keys are not in the reference.  The bounds are those of named queues: a
-    moment that no row can hold would keep the outcomes of all queues from being stored.
-    """
+class SubscriberRate(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """How many messages may start in an interval; they may start in a burst."""
 
+    jobs: Count
+    per_ms: Milliseconds = 1000
+
+
+class SubscriberConfig(msgspec.Struct, rename="camel"):
+    """How messages are delivered to a subscriber.  From timeoutMs on, the keys are not in the reference."""
+
+    # The bounds are those of named queues: a moment that no row can hold would keep all outcomes from being stored.
     type: Literal["standard", "concurrent", "fifo"] | None = None
     concurrency: Count | None = None
     max_retries: Attempts | None = None
@@ -32,15 +37,23 @@ class QueueConfig(msgspec.Struct, rename="camel"):
     max_backoff_ms: Delay | None = None
     backoff_jitter: Ratio | None = None
     missing_function_timeout_ms: Milliseconds | None = None
-    rate_limit: RateLimit | None = None
+    rate_limit: SubscriberRate | None = None
     dlq_max_jobs: Count | None = None
     dlq_retention_ms: Count | None = None
     delivery_metadata: bool | None = None
 
 
-_names = {msgspec.structs.fields(QueueConfig)[i].encode_name: name
-          for i, name in enumerate(QueueConfig.__struct_fields__)}  # fmt: skip
-_types = {field.encode_name: field.type for field in msgspec.structs.fields(QueueConfig)}
+class SubscriberTrigger(msgspec.Struct):
+    """A subscription to a topic.  What is wrong in queue_config has no effect, and a warning says so."""
+
+    topic: Annotated[str, Meta(min_length=1, description="exactly this one")]
+    condition_function_id: (
+        Annotated[str, Meta(min_length=1, description="asked before each delivery; false skips it")] | None
+    ) = None
+    queue_config: SubscriberConfig | None = None
+
+
+_fields = {field.encode_name: field for field in msgspec.structs.fields(SubscriberConfig)}
 
 
 @attrs.frozen
@@ -53,7 +66,7 @@ class Wish:
 
     topic: str
     condition: str | None
-    config: QueueConfig
+    config: SubscriberConfig
     problems: tuple[str, ...]
 
 
@@ -68,34 +81,39 @@ def wish(config: Raw) -> Wish:
     if not isinstance(topic, str) or not topic:
         raise TriggerRefused("`topic` is missing: it must be a text that is not empty")
     assert isinstance(given, dict)
-    condition, problems = given.get("condition_function_id"), []
+    condition = given.get("condition_function_id")
     if condition is not None and not (isinstance(condition, str) and condition):
         raise TriggerRefused("`condition_function_id` must be a text that is not empty")
-    wanted, given_config = QueueConfig(), given.get("queue_config")
-    if given_config is not None and not isinstance(given_config, dict):
-        problems.append("`queue_config` is no object")
-    for key, value in given_config.items() if isinstance(given_config, dict) else ():
-        problem = _set(wanted, key, value)
-        if problem is not None:
-            problems.append(problem)
-    return Wish(topic, condition, wanted, tuple(problems))
+    wanted, wrong = subscriber_config(given.get("queue_config"))
+    return Wish(topic, condition, wanted, tuple(wrong))
 
 
-def _set(wanted: QueueConfig, key: str, value: Any) -> str | None:
+def subscriber_config(given: object) -> tuple[SubscriberConfig, list[str]]:
+    """Read a C{queue_config}, as JSON gives it.  @return: What of it counts, and what is wrong with the rest."""
+    config = SubscriberConfig()
+    if given is None:
+        return config, []
+    if not isinstance(given, dict):
+        return config, ["`queue_config` is no object"]
+    problems = (_set(config, key, value) for key, value in given.items())
+    return config, [problem for problem in problems if problem is not None]
+
+
+def _set(config: SubscriberConfig, key: str, value: Any) -> str | None:
     """Take one member, or say why not."""
-    if key not in _names:
+    field = _fields.get(key)
+    if field is None:
         return None if key in WITHOUT_EFFECT else f"`queue_config.{key}` is not known"
-    if value is None:
-        return None
+    if key == "rateLimit" and isinstance(value, dict) and "perMs" not in value:  # the key's name in the file
+        value = {"perMs" if name == "per_ms" else name: each for name, each in value.items()}
     try:
-        converted = msgspec.convert(value, _types[key])
+        setattr(config, field.name, msgspec.convert(value, field.type))
     except msgspec.ValidationError as error:
         return f"`queue_config.{key}`: {error}"
-    setattr(wanted, _names[key], converted)
     return None
 
 
-def policy(config: QueueConfig, concurrency: int, defaults: QueueStore) -> Policy:
+def subscriber_policy(config: SubscriberConfig, concurrency: int, defaults: QueueStore) -> Policy:
     """
     Return how a subscriber's queue delivers.
 
@@ -103,7 +121,7 @@ def policy(config: QueueConfig, concurrency: int, defaults: QueueStore) -> Polic
     @param concurrency: Of all its triggers together.
     """
     kind = config.type if config.type is not None else defaults.mode
-    plain = Policy()
+    rate, plain = config.rate_limit, Policy()
     return Policy(
         ordered="queue" if kind == "fifo" else None,
         concurrency=concurrency,
@@ -113,7 +131,7 @@ def policy(config: QueueConfig, concurrency: int, defaults: QueueStore) -> Polic
         backoff_jitter=plain.backoff_jitter if config.backoff_jitter is None else config.backoff_jitter,
         timeout=plain.timeout if config.timeout_ms is None else config.timeout_ms / 1000,
         missing_function_timeout_ms=_or(config.missing_function_timeout_ms, plain.missing_function_timeout_ms),
-        rate_limit=config.rate_limit,
+        rate_limit=None if rate is None else RateLimit(jobs=rate.jobs, per_ms=rate.per_ms),
         dlq_max_jobs=config.dlq_max_jobs,
         dlq_retention_ms=config.dlq_retention_ms,
         delivery_metadata=bool(config.delivery_metadata),

@@ -26,7 +26,7 @@ from zope.interface import implementer
 from iii.config.blocks.queue import QueueSettings, QueueStore
 from iii.core.complaints import Complaints
 from iii.core.engine import Engine
-from iii.core.functions import Caller
+from iii.core.functions import Caller, json_schema
 from iii.core.ids import ordered_id
 from iii.core.tracing import with_function
 from iii.core.triggers import Trigger
@@ -37,7 +37,14 @@ from iii.modules.queue.errors import PublishFailed, TopicNotSet
 from iii.modules.queue.jobs import INLINE, READY, IStore, Job
 from iii.modules.queue.pauses import Pauses
 from iii.modules.queue.retry import Policy
-from iii.modules.queue.subscribing import QueueConfig, Wish, policy, wish
+from iii.modules.queue.subscribing import (
+    SubscriberConfig,
+    SubscriberTrigger,
+    Wish,
+    subscriber_config,
+    subscriber_policy,
+    wish,
+)
 from iii.storage.errors import StorageError
 from iii.storage.schema import SUBSCRIPTION
 
@@ -73,7 +80,7 @@ class Subscription:
     removed: bool = False
     unsaved: bool = False
     wishes: dict[str, Wish] = attrs.field(factory=dict)
-    latest: QueueConfig = attrs.field(factory=QueueConfig)
+    latest: SubscriberConfig = attrs.field(factory=SubscriberConfig)
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -92,35 +99,7 @@ class Topics:
     log = Logger()
     description = "Queue core module"
 
-    configuration_schema: Mapping[str, Any] = {
-        "type": "object",
-        "properties": {
-            "topic": {"type": "string", "minLength": 1, "description": "exactly this one"},
-            "condition_function_id": {"type": "string", "description": "asked before each delivery; false skips it"},
-            "queue_config": {
-                "type": "object",
-                "properties": {
-                    "type": {"type": "string", "enum": ["standard", "fifo"]},
-                    "concurrency": {"type": "integer", "minimum": 1},
-                    "maxRetries": {"type": "integer", "minimum": 0},
-                    "backoffDelayMs": {"type": "integer", "minimum": 0},
-                    "timeoutMs": {"type": "integer", "minimum": 1},
-                    "maxBackoffMs": {"type": "integer", "minimum": 0},
-                    "backoffJitter": {"type": "number", "minimum": 0, "maximum": 1},
-                    "missingFunctionTimeoutMs": {"type": "integer", "minimum": 1},
-                    "rateLimit": {
-                        "type": "object",
-                        "properties": {"jobs": {"type": "integer"}, "per_ms": {"type": "integer"}},
-                        "required": ["jobs"],
-                    },
-                    "dlqMaxJobs": {"type": "integer", "minimum": 1},
-                    "dlqRetentionMs": {"type": "integer", "minimum": 1},
-                    "deliveryMetadata": {"type": "boolean"},
-                },
-            },
-        },
-        "required": ["topic"],
-    }
+    configuration_schema: Mapping[str, Any] = json_schema(SubscriberTrigger)
 
     def __init__(
         self, dispatcher: Dispatcher, store: IStore, pauses: Pauses, settings: QueueSettings, engine: Engine
@@ -142,7 +121,7 @@ class Topics:
         for topic, namespace, function_id, settings, seen_ms in self._store.read(
             "SELECT topic, namespace, function_id, settings, seen_ms FROM subscription ORDER BY position", ()
         ):
-            latest = msgspec.json.decode(settings, type=QueueConfig)
+            latest, _ = subscriber_config(msgspec.json.decode(settings))
             self._add(topic, namespace, function_id, seen_ms, latest)
 
     # Subscriptions.
@@ -213,7 +192,9 @@ class Topics:
                 del self.subscriptions[subscription.topic]
         return True
 
-    def _add(self, topic: str, namespace: str, function_id: str, seen_ms: int, latest: QueueConfig) -> Subscription:
+    def _add(
+        self, topic: str, namespace: str, function_id: str, seen_ms: int, latest: SubscriberConfig
+    ) -> Subscription:
         name = internal_name(topic, namespace, function_id)
         queue = self._dispatcher.queues.get(name)
         if queue is None:
@@ -235,10 +216,10 @@ class Topics:
         queue.line.attended = True
         self._dispatcher.serve(queue)
 
-    def _policy(self, latest: QueueConfig, wishes: list[Wish] | None) -> Policy:
+    def _policy(self, latest: SubscriberConfig, wishes: list[Wish] | None) -> Policy:
         each = [latest] if wishes is None else [wanted.config for wanted in wishes]
         concurrency = sum(config.concurrency or self._defaults.concurrency for config in each)
-        return policy(latest, concurrency, self._defaults)
+        return subscriber_policy(latest, concurrency, self._defaults)
 
     def touch(self) -> None:
         """Note which subscribers are there, now and then, and write again what could not be written."""

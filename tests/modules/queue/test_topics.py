@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import Raw
 from twisted.trial.unittest import SynchronousTestCase
 
-from iii.modules.queue.subscribing import QueueConfig, wish
+from iii.modules.queue.subscribing import SubscriberConfig, wish
 from iii.modules.queue.topics import internal_name, topic_of
 from tests.core.fakes import FakeWorker, connect
 from tests.modules.queue.case import QueueTestCase
@@ -191,7 +191,7 @@ class PublishTests(TopicCase):
             "dlqRetentionMs": 2**63,
         }  # fmt: skip
         found = wish(Raw(json.dumps({"topic": "t", "queue_config": settings}).encode()))
-        self.assertEqual(found.config, QueueConfig())
+        self.assertEqual(found.config, SubscriberConfig())
         self.assertEqual(
             [problem.split("`")[1] for problem in found.problems], [f"queue_config.{key}" for key in settings]
         )
