@@ -33,6 +33,8 @@ from iii.modules.queue.retry import Policy
 
 WINDOW = 512
 """Jobs that a line knows at one time, about."""
+MAX_RETRYING = 100_000
+"""Jobs waiting for a retry that a queue in order knows when it begins to be in order."""
 MAX_MISSING = 1000
 """Functions that a line parks jobs for at one time."""
 BEGIN: Key = (-(2**62), 0)
@@ -44,7 +46,7 @@ class Piece:
     """
     What is to be read next.
 
-    @ivar kind: C{ready}, C{due} or C{group}.
+    @ivar kind: C{ready}, C{due}, C{group}, or C{retrying}: only the positions of all delayed jobs.
     @ivar start: From where on; of a group only the position counts.
     @ivar count: So many jobs.
     @ivar without: Functions whose jobs may be left out, since they are parked.
@@ -97,29 +99,32 @@ class Line:
         self._due_waiting = 0
         self._retrying: set[int] = set()  # of a queue in order, what must come first
         self._limit: RateLimit | None = None
+        self._in_order, self._retrying_known = False, True
         self._tokens, self._filled_ms = 0.0, 0
         self.groups: Groups | None = None
         self.follow(policy)
+        self._retrying_known = True
 
     def follow(self, policy: Policy) -> None:
         """Deliver by this policy from now on.  A line with groups keeps them, and gets none later."""
         self.policy = policy
         self._concurrency = 1 if policy.ordered == "queue" else policy.concurrency
-        self._in_order = policy.ordered == "queue"
+        in_order = policy.ordered == "queue"
+        self._retrying_known = self._retrying_known and (self._in_order or not in_order)
+        self._in_order = in_order
         if policy.ordered == "groups" and self.groups is None and not self._held:
             self.groups = Groups()
         if policy.rate_limit != self._limit:
             self._limit = policy.rate_limit
             self._tokens = 0.0 if self._limit is None else float(self._limit.jobs)
 
-    def load(self, next_due: int | None, delayed_groups: Sequence[str], delayed: Sequence[int]) -> None:
-        """At the start: there are jobs on disk.  When the first delayed one may run, and which groups or jobs wait."""
+    def load(self, next_due: int | None, delayed_groups: Sequence[str]) -> None:
+        """At the start: there are jobs on disk.  When the first delayed one may run, and which groups wait for one."""
         self._ready_from = BEGIN
         self._next_due = next_due
+        self._retrying_known = not self._in_order
         if self.groups is not None:
             self.groups.wait(delayed_groups)
-        elif self._in_order:
-            self._retrying.update(delayed)
 
     @property
     def waiting(self) -> int:
@@ -146,7 +151,7 @@ class Line:
             return None
         if self._holds and self._held_up():
             return None
-        if self._behind or self._retrying and self._in_order and heap[0][1] > min(self._retrying):
+        if self._behind or self._in_order and not self._first(heap[0][1]):
             return None
         if self._limit is not None and not self._take_token(now_ms):
             return None
@@ -156,6 +161,10 @@ class Line:
             self._retrying.discard(job.position)
         self.running[job.position] = job
         return job
+
+    def _first(self, position: int) -> bool:
+        """Whether no job before this one waits for its retry."""
+        return self._retrying_known and (not self._retrying or position <= min(self._retrying))
 
     def _held_up(self) -> bool:
         """Set jobs of held functions aside, unless the queue keeps its order.  Return whether no other one waits."""
@@ -210,6 +219,8 @@ class Line:
     def put_off(self, job: Job) -> None:
         """A job that may run at its moment is on disk now."""
         self._held.discard(job.position)
+        if self._in_order:
+            self._retrying.add(job.position)
         if (job.due_ms, job.position) < self._due_from:
             self._due_from = job.due_ms, job.position
         if self._next_due is None or job.due_ms < self._next_due:
@@ -376,6 +387,8 @@ class Line:
         """Say what is to be read now, to be answered with L{read}."""
         if self.paused or not self.attended or len(self._aside) >= 2 * self._window:
             return None
+        if not self._retrying_known:
+            return Piece("retrying", BEGIN, MAX_RETRYING)
         half, groups = self._window // 2, self.groups
         if self._next_due is not None and self._next_due <= now_ms and self._due_waiting < half:
             return Piece("due", self._due_from, half)
@@ -392,6 +405,12 @@ class Line:
 
     def _left_out(self) -> frozenset[Target]:
         return frozenset(self.parked) if self.groups is None else frozenset()
+
+    def read_retrying(self, positions: Sequence[int]) -> None:
+        """The queue has begun to be in order: take the positions of the jobs that are delayed on disk."""
+        waiting = {position for _, position, _ in chain(self._heap, self._aside)}
+        self._retrying.update(each for each in positions if each in waiting or each not in self._held)
+        self._retrying_known = True
 
     def read_ready(self, piece: Piece, jobs: Sequence[Job], start: Key) -> None:
         """

@@ -260,6 +260,8 @@ class Dispatcher:
         elif piece.kind == "due":
             found = jobs.due(name, piece.start, now, piece.count)
             line.read_due(piece, found, jobs.next_due(name, now) if len(found) < piece.count else None)
+        elif piece.kind == "retrying":
+            line.read_retrying(jobs.delayed_positions(name, piece.count))
         elif 0 < len(piece.without) <= MAX_LEFT_OUT:
             found, following = jobs.ready_for_others(name, piece.start, piece.count, SCAN, piece.without)
             line.read_ready(piece, found, following or END)

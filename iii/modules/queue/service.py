@@ -109,11 +109,7 @@ class QueueModule(Service):
         for queue in queues.values():
             self._pauses.hold(queue)
             if queue.unfinished:
-                queue.line.load(
-                    jobs.next_due(queue.name, -1),
-                    jobs.delayed_groups(queue.name, MAX_GROUPS),
-                    jobs.delayed_positions(queue.name, MAX_GROUPS) if queue.line.policy.ordered == "queue" else (),
-                )
+                queue.line.load(jobs.next_due(queue.name, -1), jobs.delayed_groups(queue.name, MAX_GROUPS))
         self._control.start()
 
     def _abandoned(self, name: str) -> Queue:

@@ -65,7 +65,9 @@ class Disk:
     def answer(self, line: Line, piece: Piece, now_ms: int) -> None:
         """Read a piece for a line."""
         rows = [attrs.evolve(row) for _, row in sorted(self.rows.items())]
-        if piece.kind == "ready":
+        if piece.kind == "retrying":
+            line.read_retrying([row.position for row in rows if row.state == DELAYED])
+        elif piece.kind == "ready":
             found = sorted(
                 (
                     row
@@ -93,7 +95,6 @@ class Disk:
         line.load(
             min((row.due_ms for row in delayed), default=None),
             sorted({row.group for row in delayed if row.group}),
-            sorted(row.position for row in delayed),
         )
 
 

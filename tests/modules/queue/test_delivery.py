@@ -200,6 +200,36 @@ class LineTests(SynchronousTestCase):
         self.assertIsNone(line.next(50))
         self.assertEqual(self.started(line, 50), [1])
 
+    def test_begins_to_be_in_order(self) -> None:
+        """A queue that becomes one in order starts nothing before the jobs that failed earlier."""
+        line = self.line(concurrency=3)
+        self.store(line, *(job(number) for number in range(1, 7)))
+        self.assertEqual(self.started(line), [1, 2, 3])
+        first, second = line.running[1], line.running[2]
+        for each in (first, second):
+            line.failed(each)
+            each.state, each.due_ms = DELAYED, 50
+        line.put_off(first)
+        line.follow(Policy(ordered="queue"))
+        self.assertEqual(self.started(line), [])
+        line.put_off(second)
+        line.done(self.disk.rows.pop(3))
+        self.assertEqual((self.started(line), self.started(line, 50)), ([], [1]))
+        line.done(self.disk.rows.pop(1))
+        self.assertEqual(self.started(line, 50), [2])
+
+    def test_order_beside_running(self) -> None:
+        """A retry that runs when a queue begins to be in order holds up nothing when it has ended."""
+        line = self.line()
+        self.store(line, job(1, state=DELAYED), job(2))
+        self.assertEqual(self.started(line), [1, 2])
+        line.follow(Policy(ordered="queue"))
+        self.assertEqual(self.started(line), [])
+        self.store(line, job(3))
+        for number in (1, 2):
+            line.done(self.disk.rows.pop(number))
+        self.assertEqual(self.started(line), [3])
+
     def test_paused(self) -> None:
         """A paused line, or one without anybody to serve it, starts and reads nothing."""
         line = self.line()

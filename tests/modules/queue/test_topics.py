@@ -376,6 +376,21 @@ class DurableTests(TopicCase):
         (dead,) = self.ask("engine::queue::dlq_messages", {"topic": "orders"})
         self.assertEqual(dead["payload"], 2)
 
+    def test_order_of_absent(self) -> None:
+        """A subscriber in order that comes back after its subscription has ended gets nothing before a retry."""
+        config = {"type": "fifo", "backoffDelayMs": 60_000}
+        self.subscribe(self.worker, "f", queue_config=config)
+        for number in range(3):
+            self.publish(number)
+        self.fail_job(self.jobs()[0])
+        self.worker.send("unregistertrigger", id="t", trigger_type="durable:subscriber")
+        self.turn()
+        self.restart()
+        self.subscribe(self.worker, "f", queue_config=config)
+        self.assertEqual(self.payloads(), [])
+        self.turn(60)
+        self.assertEqual(self.payloads(), [0])
+
     def test_dead_letters_of_absent(self) -> None:
         """Dead letters of a topic are there while nobody subscribes, and go back to the function they failed for."""
         self.subscribe(self.worker, "f", queue_config={"maxRetries": 0})
