@@ -71,5 +71,3 @@ class VolatileStore:
         """Read; see L{iii.storage.sqlite.Store.query}."""
         found: Deferred[Any] = execute(outcome_of, partial(read, self._connection), self._error)
         return found
-
-    snapshot = query

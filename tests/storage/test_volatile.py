@@ -25,6 +25,7 @@ class VolatileStoreTests(SynchronousTestCase):
         self.assertEqual(
             self.successResultOf(store.snapshot(lambda file: file.execute(SELECT).fetchall())), [("a", b"3")]
         )
+        self.assertEqual(self.successResultOf(store.query(lambda file: file.execute(SELECT).fetchall())), [("a", b"3")])
         self.assertIsNone(store.pending(STREAM, ("s", "g", "a")))
 
     def test_all_or_nothing(self) -> None:

@@ -231,16 +231,20 @@ class Inspection:
         given = [*parameters, limit, offset]
 
         def read(connection: sqlite3.Connection) -> list[Job]:
-            size = connection.execute(
-                f"SELECT sum(size) FROM (SELECT length(data) AS size FROM job WHERE {condition} LIMIT ? OFFSET ?)",
-                given,
-            ).fetchone()[0]
-            if (size or 0) > self._list_bytes:
-                raise TooMuchToList(self._list_bytes)
-            return select(connection, f"{condition} LIMIT ? OFFSET ?", given)
+            connection.execute("BEGIN")  # both see the same rows
+            try:
+                size = connection.execute(
+                    f"SELECT sum(size) FROM (SELECT length(data) AS size FROM job WHERE {condition} LIMIT ? OFFSET ?)",
+                    given,
+                ).fetchone()[0]
+                if (size or 0) > self._list_bytes:
+                    raise TooMuchToList(self._list_bytes)
+                return select(connection, f"{condition} LIMIT ? OFFSET ?", given)
+            finally:
+                connection.execute("COMMIT")
 
         self._dispatcher.ledger.flush()
-        return await self._jobs.snapshot(read)
+        return await self._jobs.query(read)
 
 
 _ORDERS: Mapping[State | None, str] = {

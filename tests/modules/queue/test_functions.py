@@ -212,6 +212,18 @@ class FunctionTests(QueueTestCase):
         self.assertEqual([each["id"] for each in listed], [running])
         self.assertIsNone(self.ask("engine::queue::job", {"message_id": "nope"}))
 
+    def test_jobs_being_written(self) -> None:
+        """A list waits for what is being written, and is given also when that fails."""
+        for refused in (True, False):
+            self.store.hold()
+            self.worker.call("f", 1, action={"type": "enqueue", "queue": "one"})
+            listing = self.worker.call("engine::queue::jobs", {"queue": "one"})
+            self.turn()
+            self.assertRaises(ValueError, self.worker.outcome, listing)  # there is no answer yet
+            self.store.release(refused=refused)
+            self.turn()
+            self.assertEqual(len(self.worker.outcome(listing)), 0 if refused else 1)
+
     def test_cancel(self) -> None:
         """What waits may be cancelled, also what waits for its moment or its function; what runs may not."""
         running, waiting = (self.enqueue(number, queue="one") for number in range(2))
