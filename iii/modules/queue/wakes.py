@@ -10,6 +10,8 @@ from typing import Generic, TypeVar
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 T = TypeVar("T")
+SPARE = 100
+"""Former moments that may be remembered."""
 
 
 class Wakes(Generic[T]):
@@ -34,7 +36,14 @@ class Wakes(Generic[T]):
             return
         self._at[thing] = moment_ms
         heapq.heappush(self._order, (moment_ms, next(self._numbers), thing))
+        if len(self._order) > 2 * len(self._at) + SPARE:
+            self._forget_former()
         self._schedule()
+
+    def _forget_former(self) -> None:
+        """Leave only the moments that count: things whose moments come nearer and nearer would heap up former ones."""
+        order = {entry[2]: entry for entry in self._order if self._at.get(entry[2]) == entry[0]}
+        self._order = sorted(order.values())
 
     def stop(self) -> None:
         """Call nobody any more."""

@@ -37,6 +37,15 @@ class WakesTests(SynchronousTestCase):
         self.woken.append(thing)
         self.wakes.at(thing, int(self.clock.seconds() * 1000) + 1000)
 
+    def test_nearer_and_nearer(self) -> None:
+        """A thing whose moment comes nearer again and again is remembered once, and woken once."""
+        self.wakes.at("b", 2000)
+        for moment in range(100_000, 1000, -1):
+            self.wakes.at("a", moment)
+        self.assertLess(len(self.wakes._order), 200)
+        self.clock.pump([1, 1, 100])
+        self.assertEqual((self.woken, self.clock.getDelayedCalls()), (["a", "b"], []))
+
     def test_stop(self) -> None:
         """After stopping nobody is woken."""
         self.wakes.at("a", 1000)
