@@ -29,8 +29,8 @@ PIECE = 256
 _error = msgspec.json.Decoder(ErrorBody).decode
 
 
-class Filter(msgspec.Struct):
-    """Which dead letters; each member leaves out others."""
+class Filter(msgspec.Struct, forbid_unknown_fields=True):
+    """Which dead letters; each member leaves out others.  A misspelt one would select all, so it is refused."""
 
     function_id: str | None = None
     namespace: str | None = None

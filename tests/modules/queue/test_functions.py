@@ -121,6 +121,15 @@ class FunctionTests(QueueTestCase):
             answer = self.ask("engine::queue::discard", {"queue": "one", "filter": given})
             self.assertEqual(answer["discarded"], expected, given)
 
+    def test_misspelt_filter(self) -> None:
+        """A member of a filter that is not known is refused by name: without it, all dead letters would be meant."""
+        self.bury(1)
+        for function_id in ("engine::queue::discard", "iii::queue::redrive"):
+            code, message = self.ask(function_id, {"queue": "one", "filter": {"functionId": "g"}})
+            self.assertEqual(code, "deserialization_error")
+            self.assertIn("`functionId`", message)
+        self.assertEqual(self.stats("one")["dlq_depth"], 1)
+
     def test_redrive_message(self) -> None:
         """One dead letter may be delivered again, also changed."""
         first, second = self.bury(1, 2)
