@@ -185,6 +185,19 @@ class EnqueueTests(QueueTestCase):
         self.answer(self.jobs()[3])
         self.assertEqual(self.payloads()[4:], [{"customer": "a", "n": 2}])
 
+    def test_group_waits_across_restarts(self) -> None:
+        """A group whose first message waits for its retry does so after a restart, too."""
+        self.worker.register("f")
+        for number in (1, 2):
+            self.enqueue({"customer": "a", "n": number}, queue="orders")
+        self.fail_job(self.jobs()[0])
+        self.restart()
+        self.worker.register("f")
+        self.turn()
+        self.assertEqual(self.payloads(), [])
+        self.turn(1)
+        self.assertEqual(self.payloads(), [{"customer": "a", "n": 1}])
+
     def test_group_values(self) -> None:
         """Any JSON value is a group; equal ones are one."""
         self.worker.register("f")

@@ -101,7 +101,7 @@ class QueueMachine(Machine):
         self.count = self.order = 0
         self.keys: dict[str, tuple[Message, float]] = {}
         self.paused: set[str] = set()
-        self.subscribed: set[str] = set()
+        self.subscribed: list[str] = []  # in the order in which copies are made
         self.saved_paused: set[str] = set()
         self.tallies: Counter[tuple[str, str]] = Counter()
         self.forget_workers()
@@ -260,7 +260,7 @@ class QueueMachine(Machine):
     @rule()
     def publish(self) -> None:
         self.count += 1
-        copies = [self.message(("t", each), each) for each in sorted(self.subscribed)]
+        copies = [self.message(("t", each), each) for each in self.subscribed]
         self.ask("iii::durable::publish", {"topic": "t", "data": {"n": self.count}}, partial(self.published, copies))
 
     def published(self, copies: list[Message], answer: Any) -> None:
@@ -289,7 +289,8 @@ class QueueMachine(Machine):
             return
         self.come(which)
         self.served.add(which)
-        self.subscribed.add(which)
+        if which not in self.subscribed:
+            self.subscribed.append(which)
         self.workers[which].register_trigger(
             f"t-{which}", "durable:subscriber", which,
             config={"topic": "t", "queue_config": {**OF_TOPIC, "type": TYPES[which]}},
@@ -302,7 +303,7 @@ class QueueMachine(Machine):
         """The trigger is unregistered on purpose: its subscription ends, and what waits stays."""
         if which in self.served:
             self.served.discard(which)
-            self.subscribed.discard(which)
+            self.subscribed.remove(which)
             self.workers[which].send("unregistertrigger", id=f"t-{which}", trigger_type="durable:subscriber")
             self.turn()
 
@@ -316,8 +317,8 @@ class QueueMachine(Machine):
         told = self.told("engine::queue::unsubscribe", {"topic": "t", "function_id": which})
         assert told["unsubscribed"] == (absent and which in self.subscribed)
         assert told["discarded"] == len(gone), told
-        if absent:
-            self.subscribed.discard(which)
+        if absent and which in self.subscribed:
+            self.subscribed.remove(which)
         self.turn()
 
     @precondition(lambda self: self.workers)
