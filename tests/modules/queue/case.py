@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import msgspec
-from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -13,46 +12,10 @@ from iii.config.blocks.queue import QueueConfig, QueueSettings
 from iii.core.engine import Module
 from iii.modules.queue import ledger
 from iii.modules.queue.service import QueueModule
-from iii.storage.batch import Change, Row
-from iii.storage.errors import StorageError
-from iii.storage.volatile import VolatileStore
 from tests.core.fakes import FakeWorker, connect, make_engine
+from tests.modules.queue.fakes import SlowStore
 
 NOW = 1_000_000
-
-
-class SlowStore(VolatileStore):
-    """
-    One that commits when a test says so.
-
-    @ivar slow: It waits for that.
-    @ivar fail_reads: It cannot read.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(2**30)
-        self.slow, self.fail_reads = False, False
-        self._waiting: list[tuple[tuple[Change, ...], Deferred[None]]] = []
-
-    def write(self, *changes: Change) -> Deferred[None]:
-        """Begin to write."""
-        if not self.slow:
-            return super().write(*changes)
-        self._waiting.append((changes, Deferred()))
-        return self._waiting[-1][1]
-
-    def read(self, statement: str, parameters: Row) -> list[Row]:
-        """Read, or fail."""
-        if self.fail_reads:
-            raise StorageError("disk I/O error")
-        return super().read(statement, parameters)
-
-    def commit(self) -> None:
-        """Write what waits for it, and what comes from now on."""
-        self.slow = False
-        waiting, self._waiting = self._waiting, []
-        for changes, written in waiting:
-            super().write(*changes).chainDeferred(written)
 
 
 class QueueBench:
@@ -66,7 +29,7 @@ class QueueBench:
     queues: ClassVar[dict[str, dict[str, Any]]] = {}
     settings: ClassVar[dict[str, Any]] = {}
 
-    def open(self, store: VolatileStore) -> None:
+    def open(self, store: SlowStore) -> None:
         """Start a clock, and an engine on the store."""
         self.clock = Clock()
         self.clock.advance(NOW)

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from iii.modules.queue.delivery import END, Line, Piece
 from iii.modules.queue.jobs import DEAD, DELAYED, READY, Job
-from iii.storage.batch import Batch, Change, Pending
+from iii.storage.batch import Batch, Change, Pending, Row
 from iii.storage.errors import StorageError
 from iii.storage.schema import Table
 from iii.storage.volatile import VolatileStore
@@ -96,10 +96,15 @@ class Disk:
 
 
 class SlowStore(VolatileStore):
-    """A store that commits at once, or, while it is held, when it is told to; then it can refuse to."""
+    """
+    A store that commits at once, or, while it is held, when it is told to; then it can refuse to.
+
+    @ivar fail_reads: It cannot read.
+    """
 
     def __init__(self) -> None:
         super().__init__(2**30)
+        self.fail_reads = False
         self._held: Batch | None = None
         self._changes: list[Change] = []
 
@@ -129,12 +134,23 @@ class SlowStore(VolatileStore):
                     return Pending(values, self._held)
         return None
 
-    def release(self, *, refused: bool = False) -> bool:
-        """Commit what waits, or refuse it all.  @return: Whether there was something."""
-        batch, self._held = self._held, None
+    def read(self, statement: str, parameters: Row) -> list[Row]:
+        if self.fail_reads:
+            raise StorageError("disk I/O error")
+        return super().read(statement, parameters)
+
+    def release(self, *, refused: bool = False, hold: bool = False) -> bool:
+        """
+        Commit what waits, or refuse it all.
+
+        @param hold: What is written because of that waits again.
+        @return: Whether there was something.
+        """
+        batch, changes = self._held, self._changes
         assert batch is not None
+        self._held, self._changes = Batch() if hold else None, []
         if not refused:
-            self._write(*self._changes)
+            self._write(*changes)
         for waiting in batch.waiting:
             if refused:
                 waiting.errback(Failure(StorageError("refused")))

@@ -269,11 +269,11 @@ class RetryTests(QueueTestCase):
             "NULL, NULL, 1, 0, 0, 0, 0, '' FROM number"
         )
         self.restart()
-        self.store.slow = True
+        self.store.hold()
         call = self.worker.call("iii::queue::redrive", {"queue": "none"})
         stopped = self.module.stopService()
         self.assertNoResult(stopped)
-        self.store.commit()
+        self.store.release()
         self.successResultOf(stopped)
         self.turn()
         self.assertEqual(self.store.read("SELECT state, count(*) FROM job GROUP BY state", ()), [(0, 256), (2, 44)])
@@ -282,12 +282,12 @@ class RetryTests(QueueTestCase):
     def test_stop_looking_after(self) -> None:
         """Stopping waits for what is done now and then."""
         self.enqueue(1, options={"deduplication_key": "k", "deduplication_window_ms": 1})
-        self.store.slow = True
+        self.store.hold()
         for _ in range(10):
             self.turn(1)
         stopped = self.module.stopService()
         self.assertNoResult(stopped)
-        self.store.commit()
+        self.store.release()
         self.successResultOf(stopped)
 
     def test_drain_without_worker(self) -> None:

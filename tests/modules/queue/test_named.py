@@ -122,9 +122,9 @@ class EnqueueTests(QueueTestCase):
 
     def test_full_at_once(self) -> None:
         """Messages that come while others are being written count, too, unless they are not taken."""
-        self.store.slow = True
+        self.store.hold()
         calls = [self.worker.call("f", 1, action={"type": "enqueue", "queue": "small"}) for _ in range(4)]
-        self.store.commit()
+        self.store.release()
         self.turn()
         outcomes = [self.worker.outcome(call) for call in calls]
         self.assertEqual([isinstance(each, dict) for each in outcomes], [True, True, False, False])

@@ -2,40 +2,9 @@
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred
-
 from iii.modules.queue.moves import PIECE
-from iii.storage.batch import Change
-from iii.storage.volatile import VolatileStore
 from tests.core.fakes import connect
 from tests.modules.queue.test_topics import TopicCase
-
-
-class SlowStore(VolatileStore):
-    """
-    A store whose commits take their time.
-
-    @ivar slow: It waits with them for L{commit}.
-    """
-
-    slow = False
-
-    def __init__(self, max_bytes: int) -> None:
-        super().__init__(max_bytes)
-        self._begun: list[tuple[tuple[Change, ...], Deferred[None]]] = []
-
-    def write(self, *changes: Change) -> Deferred[None]:
-        """Begin to write."""
-        if not self.slow:
-            return super().write(*changes)
-        self._begun.append((changes, Deferred()))
-        return self._begun[-1][1]
-
-    def commit(self) -> None:
-        """Write what was begun."""
-        begun, self._begun = self._begun, []
-        for changes, waiting in begun:
-            super().write(*changes).chainDeferred(waiting)
 
 
 class SubscriptionCase(TopicCase):
@@ -111,36 +80,28 @@ class CannotWriteTests(SubscriptionCase):
 
     def test_while_discarding(self) -> None:
         """What waits is not discarded any more when its function subscribes again meanwhile."""
-        store = SlowStore(2**30)
-        self.store = store
-        self.start()
         other = connect(self.engine, "other")
         self.subscribe(other, "f")
         other.leave()
         for number in range(2 * PIECE):
             self.publish(number)
-        store.slow = True
+        self.store.hold()
         call = self.worker.call("engine::queue::unsubscribe", {"topic": "orders", "function_id": "f"})
         self.turn()
-        store.commit()  # the end of the subscription, and the first piece begins
+        self.store.release(hold=True)  # the end of the subscription, and the first piece begins
         self.subscribe(connect(self.engine, "other"), "f")
-        store.slow = False
-        store.commit()
+        self.store.release()
         self.turn()
         self.assertEqual((self.worker.outcome(call)["discarded"], len(self.rows())), (PIECE, PIECE))
 
     def test_while_ending(self) -> None:
         """A function that subscribes again while its subscription is being ended keeps it."""
-        store = SlowStore(2**30)
-        self.store = store
-        self.start()
         self.subscribe(self.worker, "f")
         self.worker.send("unregistertrigger", id="t", trigger_type="durable:subscriber")
-        store.slow = True
+        self.store.hold()
         self.turn()
         self.subscribe(self.worker, "f")
-        store.slow = False
-        store.commit()
+        self.store.release()
         self.turn()
         self.publish(1)
         self.assertEqual((self.payloads(), len(self.stored())), ([1], 1))

@@ -339,10 +339,10 @@ class DurableTests(TopicCase):
         other = connect(self.engine, "other")
         self.subscribe(other, "f")
         other.leave()
-        self.store.slow = True
+        self.store.hold()
         for number in range(5):
             self.worker.call("iii::durable::publish", {"topic": "orders", "data": number})
-        self.store.commit()
+        self.store.release()
         self.turn()
         self.assertEqual(self.rows("data"), [(b"0",), (b"1",), (b"2",)])
 
