@@ -5,7 +5,8 @@ Rows are written by their key: putting one replaces the row with that key and le
 SQLite's own row number, so that rows come back in the order in which their keys were first put.
 
 Jobs are told apart by their position, which the queues give to them.  What a job costs is mostly its indexes: those
-that concern few jobs are partial.
+that concern few jobs are partial.  Its payload is the last column: it may be large, and SQLite would go through it to
+what stands behind.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class Table:
     @ivar values: The others.
     @ivar large: Those of them whose size counts; the others together count C{SMALL}.
     @ivar overlaid: Somebody wants to know what is decided about its rows and not yet committed.
+    @ivar partial: Its columns are some of the table's: putting a row changes these, and only where there is one.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Table:
     values: tuple[str, ...]
     large: tuple[str, ...] = attrs.field(default=attrs.Factory(lambda table: table.values, takes_self=True))
     overlaid: bool = True
+    partial: bool = False
     _large: tuple[int, ...] = attrs.field(init=False)
 
     @_large.default
@@ -59,6 +62,10 @@ class Table:
         """The statement that puts so many rows; its parameters are theirs, one row after the other."""
         columns = (*self.key, *self.values)
         row = f"({', '.join('?' * len(columns))})"
+        if self.partial:
+            changes = ", ".join(f"{name} = new.column{at}" for at, name in enumerate(columns, 1) if name in self.values)
+            equal = " AND ".join(f"{self.name}.{name} = new.column{at}" for at, name in enumerate(self.key, 1))
+            return f"UPDATE {self.name} SET {changes} FROM (VALUES {', '.join([row] * count)}) AS new WHERE {equal}"
         changes = ", ".join(f"{name} = excluded.{name}" for name in self.values)
         return (
             f"INSERT INTO {self.name} ({', '.join(columns)}) VALUES {', '.join([row] * count)} "
@@ -84,12 +91,21 @@ JOB = Table(
     "job",
     ("position",),
     (
-        "id", "queue", "state", "rank", "message_group", "namespace", "function_id", "data", "traceparent", "baggage",
-        "attempts", "interruptions", "due_ms", "created_ms", "failed_ms", "error",
+        "id", "queue", "state", "rank", "message_group", "namespace", "function_id", "traceparent", "baggage",
+        "attempts", "interruptions", "due_ms", "created_ms", "failed_ms", "error", "data",
     ),
-    large=("function_id", "data", "baggage", "error"),
+    large=("id", "namespace", "function_id", "baggage", "error", "data"),
     overlaid=False,
 )  # fmt: skip
+JOB_OUTCOME = Table(
+    "job",
+    ("position",),
+    ("state", "attempts", "interruptions", "due_ms", "failed_ms", "error"),
+    large=("error",),
+    overlaid=False,
+    partial=True,
+)
+"""What of a job changes when it has run: its payload, which may be megabytes, is neither read nor written."""
 SUBSCRIPTION = Table("subscription", ("topic", "namespace", "function_id"), ("settings", "seen_ms"))
 PAUSED_QUEUE = Table("paused_queue", ("queue",), ("since_ms",))
 DEDUPLICATION = Table("deduplication", ("queue", "key"), ("id", "until_ms"))
@@ -114,8 +130,9 @@ MIGRATIONS = (
     CREATE TABLE job (
         position INTEGER PRIMARY KEY, id TEXT NOT NULL, queue TEXT NOT NULL, state INTEGER NOT NULL,
         rank INTEGER NOT NULL, message_group TEXT NOT NULL, namespace TEXT NOT NULL, function_id TEXT NOT NULL,
-        data BLOB NOT NULL, traceparent TEXT, baggage TEXT, attempts INTEGER NOT NULL, interruptions INTEGER NOT NULL,
-        due_ms INTEGER NOT NULL, created_ms INTEGER NOT NULL, failed_ms INTEGER NOT NULL, error TEXT NOT NULL
+        traceparent TEXT, baggage TEXT, attempts INTEGER NOT NULL, interruptions INTEGER NOT NULL,
+        due_ms INTEGER NOT NULL, created_ms INTEGER NOT NULL, failed_ms INTEGER NOT NULL, error TEXT NOT NULL,
+        data BLOB NOT NULL
     ) STRICT;
     CREATE INDEX job_id ON job (id);
     CREATE INDEX job_line ON job (queue, state, rank);

@@ -163,14 +163,20 @@ class Store(Service):
 
         @return: Fires when all is on disk; else fails with L{StorageError}, and nothing has changed.
         """
-        size, grows = 0, False
-        for table, key, values in changes:
-            size += _size(key)
-            if values is not None:
-                size, grows = size + table.size(values), True
-        refusal = self._refusal(size, grows=grows)
-        if refusal is not None:
-            return fail(refusal)
+        size, grows = _measured(changes)
+        if self._waiting_bytes and self._waiting_bytes + size > self._backlog_bytes:
+            return fail(StoreBusy(self._backlog_bytes))
+        if grows and self._writer.bytes_used >= self._max_bytes:
+            return fail(StoreFull("engine.limits.store_bytes", self._max_bytes))
+        return self._write(changes, size)
+
+    def record(self, *changes: Change) -> Deferred[None]:
+        """L{write} what has happened already: not refused for what is in the store, or waits to be."""
+        return self._write(changes, _measured(changes)[0])
+
+    def _write(self, changes: tuple[Change, ...], size: int) -> Deferred[None]:
+        if not self.running:
+            return fail(StorageError(STOPPING))
         self._waiting_bytes += size
         waiting: Deferred[None] = Deferred()
         batch = self._writer.write(changes, size, waiting)
@@ -178,15 +184,6 @@ class Store(Service):
             if table.overlaid:
                 self._overlay.setdefault(table, {})[key] = Pending(values, batch)
         return waiting
-
-    def _refusal(self, size: int, *, grows: bool) -> StorageError | None:
-        if not self.running:
-            return StorageError(STOPPING)
-        if self._waiting_bytes and self._waiting_bytes + size > self._backlog_bytes:
-            return StoreBusy(self._backlog_bytes)
-        if grows and self._writer.bytes_used >= self._max_bytes:
-            return StoreFull("engine.limits.store_bytes", self._max_bytes)
-        return None
 
     def _ended(self, outcome: Outcome) -> None:
         """A batch is committed, or has failed; tell everybody in the order in which they asked."""
@@ -264,6 +261,16 @@ class Store(Service):
                     cache.put(key, None)
             for key, row in rows.items():
                 cache.put(key, row[-1])
+
+
+def _measured(changes: tuple[Change, ...]) -> tuple[int, bool]:
+    """Return the bytes of changes, about, and whether the store grows by them."""
+    size, grows = 0, False
+    for table, key, values in changes:
+        size += _size(key)
+        if values is not None:
+            size, grows = size + table.size(values), True
+    return size, grows
 
 
 def _size(values: Row) -> int:

@@ -52,6 +52,10 @@ class VolatileStore:
             return StoreFull("engine.limits.memory_store_bytes", self._max_bytes)
         return StorageError(str(error))
 
+    def record(self, *changes: Change) -> Deferred[None]:
+        """Likewise: the bound of memory holds for all."""
+        return self.write(*changes)
+
     def pending(self, table: Table, key: tuple[Any, ...]) -> Pending | None:
         """Nothing ever waits to be committed."""
         return None

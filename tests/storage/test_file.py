@@ -174,7 +174,7 @@ class OpenTests(SynchronousTestCase):
         self.crashed_store()
         connection = sqlite3.connect(self.path)
         connection.executescript(
-            "INSERT INTO job VALUES (1, 'i', 'q', 0, 0, '', 'default', 'f', x'31', NULL, NULL, 0, 0, 0, 0, 0, '');"
+            "INSERT INTO job VALUES (1, 'i', 'q', 0, 0, '', 'default', 'f', NULL, NULL, 0, 0, 0, 0, 0, '', x'31');"
             "PRAGMA writable_schema = ON;"
             "UPDATE sqlite_schema SET sql = replace(sql, 'state = 1', 'state = 0') WHERE name = 'job_due'"
         )

@@ -14,7 +14,7 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 
 from iii.storage.errors import StorageError, StoreBusy, StoreFull
-from iii.storage.schema import STATE, STREAM
+from iii.storage.schema import JOB, JOB_OUTCOME, STATE, STREAM
 from iii.storage.sqlite import TRIAL_INTERVAL, Store
 from tests.storage.case import StoreCase, failure_of
 
@@ -326,8 +326,18 @@ class WriteTests(StoreCase):
         first = self.put(store, "large", b"1" * 5000)
         text = await failure_of(self.put(store, "k"), StoreBusy)
         self.assertEqual(text, "1000 bytes wait to be written already (`engine.limits.store_backlog_bytes`)")
-        await first
+        await gatherResults([first, store.record((STATE, ("s", "k0"), (b"2",)))])  # what has happened is not refused
         await self.put(store, "k")
+
+    async def test_columns(self) -> None:
+        """Some columns of a row are changed without the others; where there is no row, none is made."""
+        store = self.open()
+        columns = "state, attempts, interruptions, due_ms, failed_ms, error, data"
+        row = ("i", "q", 0, 0, "", "default", "f", None, None, 0, 0, 0, 0, 0, "", b"1")
+        await store.write((JOB, (1,), row), (JOB, (2,), row))
+        await store.record((JOB_OUTCOME, (2,), (1, 2, 3, 4, 5, "e")), (JOB_OUTCOME, (3,), (1, 2, 3, 4, 5, "e")))
+        found = store.read(f"SELECT position, {columns} FROM job", ())
+        self.assertEqual(found, [(1, 0, 0, 0, 0, 0, "", b"1"), (2, 1, 2, 3, 4, 5, "e", b"1")])
 
     async def test_full(self) -> None:
         """When the file has reached its limit, writes are refused until something is removed."""
@@ -340,6 +350,8 @@ class WriteTests(StoreCase):
         self.assertIn("engine.limits.store_bytes", str(refused.exception))
         self.assertLess(len(kept), 100)
         self.assertEqual(len(self.stored()), len(kept))
+        await store.record((STATE, ("s", "k0"), (b"2",)))  # what has happened is written all the same
+        self.assertEqual(self.stored("value")[0], (b"2",))
         for number in kept[:20]:
             await store.write((STATE, ("s", f"k{number}"), None))
         await self.put(store, "again", b"1" * 5000)

@@ -22,9 +22,7 @@ class VolatileStoreTests(SynchronousTestCase):
         self.successResultOf(store.write(put("a", b"1"), put("b", b"2")))
         self.successResultOf(store.write(put("a", b"3"), put("b", None)))
         self.assertEqual(store.read(SELECT, ()), [("a", b"3")])
-        self.assertEqual(
-            self.successResultOf(store.snapshot(lambda file: file.execute(SELECT).fetchall())), [("a", b"3")]
-        )
+        self.assertEqual(self.successResultOf(store.query(lambda file: file.execute(SELECT).fetchall())), [("a", b"3")])
         self.assertEqual(self.successResultOf(store.query(lambda file: file.execute(SELECT).fetchall())), [("a", b"3")])
         self.assertIsNone(store.pending(STREAM, ("s", "g", "a")))
 
@@ -56,5 +54,4 @@ class VolatileStoreTests(SynchronousTestCase):
         """What cannot be read is told as with a file."""
         store = VolatileStore(2**20)
         self.assertRaises(StorageError, store.read, "SELECT nothing", ())
-        for read in (store.snapshot, store.query):
-            self.failureResultOf(read(lambda file: file.execute("SELECT nothing")), StorageError)
+        self.failureResultOf(store.query(lambda file: file.execute("SELECT nothing")), StorageError)

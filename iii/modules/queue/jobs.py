@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred
 from iii.storage.batch import Pending
 from iii.storage.errors import StorageError
 from iii.storage.queries import Reader
-from iii.storage.schema import JOB, Table
+from iii.storage.schema import JOB, JOB_OUTCOME, Table
 
 READY, DELAYED, DEAD = range(3)
 STATES = ("ready", "delayed", "dead")
@@ -37,6 +37,7 @@ class IStore(Protocol):
     """What the queues need of a store: L{iii.storage.sqlite.Store}, or one in memory."""
 
     def write(self, *changes: Change) -> Deferred[None]: ...
+    def record(self, *changes: Change) -> Deferred[None]: ...
     def read(self, statement: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]: ...
     def query(self, read: Reader[T]) -> Deferred[T]: ...
     def pending(self, table: Table, key: tuple[Any, ...]) -> Pending | None: ...
@@ -68,7 +69,6 @@ class Job:
     group: str
     namespace: str
     function_id: str
-    data: bytes | None
     traceparent: str | None
     baggage: str | None
     attempts: int
@@ -77,6 +77,7 @@ class Job:
     created_ms: int
     failed_ms: int
     error: str
+    data: bytes | None
 
     @property
     def target(self) -> Target:
@@ -117,14 +118,24 @@ class JobStore:
         """Make changes in one transaction."""
         return self._store.write(*changes)
 
+    def record(self, *changes: Change) -> Deferred[None]:
+        """Likewise, also when the store has no room for more jobs: what has happened must be written."""
+        return self._store.record(*changes)
+
     def row(self, job: Job) -> Change:
-        """The change that stores a job as it is now."""
-        data = self.data(job)
+        """The change that stores a new job, which has its payload with it."""
+        assert job.data is not None
         values = (
-            job.id, job.queue, job.state, job.rank, job.group, job.namespace, job.function_id, data, job.traceparent,
+            job.id, job.queue, job.state, job.rank, job.group, job.namespace, job.function_id, job.traceparent,
             job.baggage, job.attempts, job.interruptions, job.due_ms, job.created_ms, job.failed_ms, job.error,
+            job.data,
         )  # fmt: skip
         return JOB, (job.position,), values
+
+    def outcome(self, job: Job) -> Change:
+        """The change that stores what has become of a job."""
+        values = job.state, job.attempts, job.interruptions, job.due_ms, job.failed_ms, job.error
+        return JOB_OUTCOME, (job.position,), values
 
     def data(self, job: Job) -> bytes:
         """

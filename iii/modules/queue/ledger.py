@@ -72,12 +72,8 @@ class Ledger:
         entries, self._entries = self._entries, []
         if not entries:
             return
-        try:
-            changes = [(JOB, (position,), None) if job is None else self._jobs.row(job) for position, job, _ in entries]
-        except StorageError as error:
-            self._failed(entries, str(error))
-            return
-        self._jobs.write(*changes).addCallbacks(
+        changes = [(JOB, (position,), None) if job is None else self._jobs.outcome(job) for position, job, _ in entries]
+        self._jobs.record(*changes).addCallbacks(
             self._committed, self._not_committed, callbackArgs=(entries,), errbackArgs=(entries,)
         ).addErrback(lambda failure: self.log.failure("what follows the end of a job has failed", failure))
 

@@ -91,8 +91,8 @@ class NamedQueues:
             baggage = _hidden.sub("", baggage).lstrip(",") or None
         job = Job(
             next(self._positions), given.messageReceiptId or ordered_id(now), queue.name,
-            DELAYED if due > now else READY, rank, group, given.namespace or DEFAULT_NAMESPACE, given.function_id, data,
-            given.traceparent, baggage, 0, 0, due, now, 0, "",
+            DELAYED if due > now else READY, rank, group, given.namespace or DEFAULT_NAMESPACE, given.function_id,
+            given.traceparent, baggage, 0, 0, due, now, 0, "", data,
         )  # fmt: skip
         if given.deduplication_key is not None:
             return self._enqueue_once(queue, job, given, config, now)

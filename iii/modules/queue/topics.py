@@ -274,8 +274,9 @@ class Topics:
                 continue
             job = Job(
                 next(self._positions), ordered_id(now), queue.name, READY, 0, "", subscription.namespace,
-                subscription.function_id, data, caller.traceparent,
+                subscription.function_id, caller.traceparent,
                 None if baggage is None else with_function(baggage, subscription.function_id), 0, 0, now, now, 0, "",
+                data,
             )  # fmt: skip
             copies.append((queue, job))
         if not copies:

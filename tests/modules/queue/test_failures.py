@@ -261,12 +261,24 @@ class RetryTests(QueueTestCase):
         self.assertFalse(self.module.busy())
         self.assertEqual((len(self.jobs()), len(self.rows())), (10, 1))
 
+    def test_payload_is_not_read(self) -> None:
+        """A retry of a large message neither reads nor writes its payload: one that cannot be read stops no others."""
+        self.enqueue("x" * 20_000)
+        self.store.fail_reads = True
+        self.fail_job(self.jobs()[0])
+        self.assertEqual(self.rows_written(), [(1, 1, 20_002)])
+
+    def rows_written(self) -> list[tuple[int, ...]]:
+        """State, attempts and size of the jobs on disk."""
+        statement = "SELECT state, attempts, length(data) FROM job"
+        return self.store._connection.execute(statement).fetchall()
+
     def test_stop_redriving(self) -> None:
         """Stopping waits for what is just being written, and nothing further of a long operation is begun."""
         self.store._connection.execute(
             "WITH RECURSIVE number(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < 300) "
-            "INSERT INTO job SELECT n, 'j' || n, '__fn_queue::none', 2, 0, '', 'default', 'g', x'6E', "
-            "NULL, NULL, 1, 0, 0, 0, 0, '' FROM number"
+            "INSERT INTO job SELECT n, 'j' || n, '__fn_queue::none', 2, 0, '', 'default', 'g', "
+            "NULL, NULL, 1, 0, 0, 0, 0, '', x'6E' FROM number"
         )
         self.restart()
         self.store.hold()

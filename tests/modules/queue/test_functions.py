@@ -80,9 +80,9 @@ class FunctionTests(QueueTestCase):
     def test_redrive_many(self) -> None:
         """So also with more than fit into one piece; twice at one time moves each once."""
         self.ask("engine::queue::pause", {"queue": "few"})
-        rows = "SELECT 1000 + value, 'd' || value, '__fn_queue::few', 2, 0, '', 'default', 'f', x'31', NULL, NULL, 1, 0"
+        rows = "SELECT 1000 + value, 'd' || value, '__fn_queue::few', 2, 0, '', 'default', 'f', NULL, NULL, 1, 0"
         numbers = "WITH RECURSIVE n(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < 700)"
-        self.store._connection.execute(f"INSERT INTO job {numbers} {rows}, 0, 0, value, '' FROM n")
+        self.store._connection.execute(f"INSERT INTO job {numbers} {rows}, 0, 0, value, '', x'31' FROM n")
         self.restart()
         calls = [self.worker.call("iii::queue::redrive", {"queue": "few"}) for _ in range(2)]
         self.turn()

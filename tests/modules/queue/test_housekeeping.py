@@ -22,9 +22,9 @@ class HousekeepingTests(TopicCase):
     def fill(self, count: int, queue: str, state: int = 0, failed_ms: str = "0") -> None:
         """Put jobs on disk, as if they had come long ago, and start again."""
         numbers = f"WITH RECURSIVE n(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < {count})"
-        columns = "1000 + value, 'd' || value, ?, ?, 0, '', 'default', 'f', x'31', NULL, NULL, 0, 0, 0, 0"
+        columns = "1000 + value, 'd' || value, ?, ?, 0, '', 'default', 'f', NULL, NULL, 0, 0, 0, 0"
         self.store._connection.execute(
-            f"INSERT INTO job {numbers} SELECT {columns}, {failed_ms}, '' FROM n", (queue, state)
+            f"INSERT INTO job {numbers} SELECT {columns}, {failed_ms}, '', x'31' FROM n", (queue, state)
         )
         self.restart()
 
