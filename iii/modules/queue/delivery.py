@@ -80,7 +80,7 @@ class Line:
     @ivar attended: Somebody is there to serve it.
     @ivar running: The jobs under way, by position.
     @ivar parked: The functions whose jobs are parked.
-    @ivar condition: The function that is asked before each delivery.
+    @ivar condition: The function that is asked before each delivery, see L{ask}.  While it is parked, no job starts.
     """
 
     def __init__(self, policy: Policy, *, window: int = WINDOW) -> None:
@@ -118,6 +118,12 @@ class Line:
             self._limit = policy.rate_limit
             self._tokens = 0.0 if self._limit is None else float(self._limit.jobs)
 
+    def ask(self, condition: Target | None) -> None:
+        """Ask this function before each delivery from now on; what waits for another one does so no more."""
+        if condition != self.condition and self.condition is not None:
+            self.release(self.condition)
+        self.condition = condition
+
     def load(self, next_due: int | None, delayed_groups: Sequence[str]) -> None:
         """At the start: there are jobs on disk.  When the first delayed one may run, and which groups wait for one."""
         self._ready_from = BEGIN
@@ -149,7 +155,7 @@ class Line:
             self._end_holds(now_ms)
         if not heap or len(self.running) >= self._concurrency or self.paused or not self.attended:
             return None
-        if self._holds and self._held_up():
+        if self._holds and self._held_up() or self.parked and self.condition in self.parked:
             return None
         if self._behind or self._in_order and not self._first(heap[0][1]):
             return None
@@ -386,6 +392,8 @@ class Line:
     def wanted(self, now_ms: int) -> Piece | None:
         """Say what is to be read now, to be answered with L{read}."""
         if self.paused or not self.attended or len(self._aside) >= 2 * self._window:
+            return None
+        if self.parked and self.condition in self.parked:
             return None
         if not self._retrying_known:
             return Piece("retrying", BEGIN, MAX_RETRYING)

@@ -212,7 +212,7 @@ class Topics:
         queue = subscription.queue
         queue.line.follow(self._policy(subscription.latest, wishes))
         condition = wishes[-1].condition
-        queue.line.condition = None if condition is None else (subscription.namespace, condition)
+        queue.line.ask(None if condition is None else (subscription.namespace, condition))
         queue.line.attended = True
         self._dispatcher.serve(queue)
 

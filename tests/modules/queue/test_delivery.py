@@ -127,6 +127,32 @@ class LineTests(SynchronousTestCase):
         self.assertFalse(line.park(second, second.target, 99))
         self.assertEqual(list(line.running), [2])
 
+    def test_missing_condition(self) -> None:
+        """When the condition of a queue is not there, one job is tried, and the others stay where they are."""
+        line = self.line(concurrency=10)
+        line.ask(("default", "want"))
+        self.store(line, *(job(number) for number in range(1, 21)))
+        first = line.next(0)
+        assert first is not None
+        line.park(first, ("default", "want"), 99)
+        self.store(line, job(21))
+        self.assertEqual((self.started(line), line.wanted(0)), ([], None))
+        line.release(("default", "want"))
+        self.assertEqual(self.started(line), list(range(1, 11)))
+
+    def test_other_condition(self) -> None:
+        """What waits for a condition goes on when there is another one, or none."""
+        line = self.line()
+        line.ask(("default", "want"))
+        self.store(line, job(1))
+        first = line.next(0)
+        assert first is not None
+        line.park(first, ("default", "want"), 99)
+        line.ask(("default", "want"))
+        self.assertEqual(self.started(line), [])
+        line.ask(None)
+        self.assertEqual(self.started(line), [1])
+
     def test_hold(self) -> None:
         """Jobs of a function that takes no more calls let others start first, and then stand where they stood."""
         line = self.line(concurrency=2)
