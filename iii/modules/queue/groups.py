@@ -175,7 +175,9 @@ class Groups:
     def withdraw_following(self, job: Job) -> Job | None:
         """Take out a job that is kept behind its head; C{None} if it is not."""
         group = self._groups.get(job.group)
-        kept = None if group is None else next((each for each in group.following if each.id == job.id), None)
+        kept = (
+            None if group is None else next((each for each in group.following if each.position == job.position), None)
+        )
         if group is not None and kept is not None:
             group.following.remove(kept)
             self.kept -= 1

@@ -254,10 +254,20 @@ class JobStore:
         found: int | None = self._store.read("SELECT max(position) FROM job", ())[0][0]
         return found or 0
 
-    def by_id(self, queue: str, job_id: str) -> Job | None:
-        """Return a queue's job."""
-        found = _jobs(self._store.read(f"{_FROM} id = ? AND queue = ? LIMIT 1", (job_id, queue)))
-        return found[0] if found else None
+    def dead_by_id(self, queue: str, job_id: str, count: int) -> list[Job]:
+        """Return a queue's dead letters of this id, which callers may use again, by position."""
+        return self._by_id("state = 2", queue, job_id, count)
+
+    def unfinished_by_id(self, queue: str, job_id: str, count: int) -> list[Job]:
+        """Return a queue's jobs of this id that are no dead letters, by position."""
+        return self._by_id("state < 2", queue, job_id, count)
+
+    def _by_id(self, condition: str, queue: str, job_id: str, count: int) -> list[Job]:
+        return _jobs(
+            self._store.read(
+                f"{_FROM} id = ? AND queue = ? AND +{condition} ORDER BY position LIMIT ?", (job_id, queue, count)
+            )
+        )
 
     def dead(self, queue: str, start: Key, count: int, until_ms: int = 2**62) -> list[Job]:
         """Return dead letters, oldest failure first, after C{start}, which failed until then."""

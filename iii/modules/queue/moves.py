@@ -110,8 +110,7 @@ class Moves:
         @return: 1, or 0 when it is none.
         """
         for queue in queues:
-            job = self._jobs.by_id(queue.name, message_id)
-            if job is not None and job.state == DEAD and job.position not in self._moving:
+            for job in self._dead_by_id(queue, message_id):
                 if function_id is not None:
                     job.function_id = function_id
                 await self._revive(queue, [job], data)
@@ -132,19 +131,22 @@ class Moves:
     async def discard_one(self, queues: Sequence[Queue], message_id: str) -> int:
         """Remove one dead letter.  @return: 1, or 0 when it is none."""
         for queue in queues:
-            job = self._jobs.by_id(queue.name, message_id)
-            if job is not None and job.state == DEAD and job.position not in self._moving:
+            for job in self._dead_by_id(queue, message_id):
                 await self._remove(queue, [job])
                 return 1
         return 0
 
+    def _dead_by_id(self, queue: Queue, message_id: str) -> list[Job]:
+        found = self._jobs.dead_by_id(queue.name, message_id, PIECE)
+        return [job for job in found if job.position not in self._moving][:1]
+
     async def cancel(self, queues: Sequence[Queue], message_id: str) -> int:
         """Remove a job that waits.  @return: 1, or 0 when there is none, or it runs."""
         for queue in queues:
-            job = self._jobs.by_id(queue.name, message_id)
-            if job is not None and job.state != DEAD and queue.line.withdraw(job) is not None:
-                await self._remove_withdrawn(queue, [job])
-                return 1
+            for job in self._jobs.unfinished_by_id(queue.name, message_id, PIECE):
+                if queue.line.withdraw(job) is not None:
+                    await self._remove_withdrawn(queue, [job])
+                    return 1
         return 0
 
     async def expire(self, queue: Queue, until_ms: int) -> int:

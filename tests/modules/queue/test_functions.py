@@ -248,6 +248,33 @@ class FunctionTests(QueueTestCase):
         self.assertEqual((self.payloads(), self.rows()), ([0], []))
         self.assertEqual((self.stats("one")["delayed"], self.stats("one")["ready"]), (0, 0))
 
+    def repeat(self, queue: str, count: int) -> None:
+        """Enqueue messages with one receipt."""
+        for number in range(count):
+            given = {"queue": queue, "function_id": "f", "data": {"g": 1, "n": number}, "messageReceiptId": "same"}
+            self.ask("engine::queue::enqueue", given)
+
+    def test_repeated_receipt(self) -> None:
+        """A dead letter is found also when a message with the same receipt waits or runs."""
+        self.repeat("few", 2)
+        for function_id in ("iii::queue::redrive_message", "iii::queue::discard_message"):
+            self.fail_job(self.jobs()[-1])
+            self.assertEqual(self.ask(function_id, {"topic": "few", "message_id": "same"})["redriven"], 1)
+        self.assertEqual((self.rows("data"), len(self.jobs())), ([(b'{"g": 1, "n": 0}',)], 3))
+
+    def test_cancel_repeated_receipt(self) -> None:
+        """Messages with one receipt are cancelled one by one; the one that runs is left."""
+        self.repeat("orders", 4)
+        self.store.hold()
+        given = {"queue": "orders", "message_id": "same"}
+        calls = [self.worker.call("engine::queue::cancel", given) for _ in range(2)]
+        self.store.release()
+        self.turn()
+        self.assertEqual([self.worker.outcome(call)["cancelled"] for call in calls], [1, 1])
+        for number in range(2):
+            self.answer(self.jobs()[number])
+        self.assertEqual((self.payloads(), self.rows()), ([{"g": 1, "n": 0}, {"g": 1, "n": 3}], []))
+
     def test_cancel_in_group(self) -> None:
         """When a group's first message waits for its retry and is cancelled, the group goes on."""
         first = self.enqueue({"g": 1}, queue="orders")
