@@ -163,6 +163,24 @@ class RetryTests(QueueTestCase):
         self.assertEqual(self.payloads(), ["f", "late", "late"])
         self.assertEqual(self.rows("attempts"), [(0,)])
 
+    def test_read_before_told(self) -> None:
+        """A message that is read from disk before its commit is known runs once, and is counted once."""
+        for number in range(2):
+            self.enqueue(number, "late")
+        self.store.hold()
+        self.worker.call("late", 2, action={"type": "enqueue", "queue": "default"})
+        self.turn()
+        self.store.commit()
+        self.worker.register("late")
+        self.turn()
+        self.assertEqual(self.payloads(), [0, 1, 2])
+        self.store.release()
+        self.turn()
+        self.assertEqual(self.payloads(), [0, 1, 2])
+        self.answer(self.jobs()[2])
+        stats = self.ask("engine::queue::topic_stats", {"topic": "default"})
+        self.assertEqual((stats["in_flight"], stats["ready"], len(self.rows())), (2, 0, 2))
+
     def test_missing_for_long(self) -> None:
         """After the time of the queue, a message for a missing function is a dead letter that says so."""
         self.enqueue(1, "late", queue="parking")

@@ -84,8 +84,11 @@ class FunctionTests(QueueTestCase):
         numbers = "WITH RECURSIVE n(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < 700)"
         self.store._connection.execute(f"INSERT INTO job {numbers} {rows}, 0, 0, value, '', x'31' FROM n")
         self.restart()
+        self.store.hold()
         calls = [self.worker.call("iii::queue::redrive", {"queue": "few"}) for _ in range(2)]
         self.turn()
+        while self.store.release(hold=True):
+            self.turn()
         moved = [self.worker.outcome(call)["redriven"] for call in calls]
         self.assertEqual(sum(moved), 700)
         self.assertEqual(self.rows("id"), [(f"d{number}",) for number in range(1, 701)])
@@ -274,6 +277,20 @@ class FunctionTests(QueueTestCase):
         for number in range(2):
             self.answer(self.jobs()[number])
         self.assertEqual((self.payloads(), self.rows()), ([{"g": 1, "n": 0}, {"g": 1, "n": 3}], []))
+
+    def test_cancel_refused(self) -> None:
+        """A message whose cancellation cannot be written waits as before, and is counted once."""
+        running, waiting = self.enqueue(1, queue="one"), self.enqueue(2, queue="one")
+        self.store.hold()
+        call = self.worker.call("engine::queue::cancel", {"queue": "one", "message_id": waiting})
+        self.turn()
+        self.store.release(refused=True)
+        self.turn()
+        self.assertEqual(self.worker.outcome(call)[0], "jobs_failed")
+        self.assertEqual(self.rows("id"), [(running,), (waiting,)])
+        self.assertEqual((self.stats("one")["ready"], self.stats("one")["in_flight"]), (1, 1))
+        self.answer(self.jobs()[0])
+        self.assertEqual(self.payloads(), [1, 2])
 
     def test_cancel_in_group(self) -> None:
         """When a group's first message waits for its retry and is cancelled, the group goes on."""

@@ -9,6 +9,7 @@ from tests.modules.queue.case import NOW, QueueTestCase
 class EnqueueTests(QueueTestCase):
     queues = {
         "orders": {"type": "fifo", "message_group_field": "customer", "concurrency": 2},
+        "groups": {"type": "fifo", "message_group_field": "customer"},
         "one": {"concurrency": 1},
         "small": {"max_jobs": 2},
     }
@@ -201,11 +202,15 @@ class EnqueueTests(QueueTestCase):
     def test_group_values(self) -> None:
         """Any JSON value is a group; equal ones are one."""
         self.worker.register("f")
-        for number, customer in enumerate((1, "1", {"id": 1}, "x" * 1000, 1, "x" * 1000)):
-            self.enqueue({"customer": customer, "n": number}, queue="orders")
-        for job in range(4):
-            self.answer(self.jobs()[job])
-        self.assertEqual(len({group for (group,) in self.rows("message_group")}), 2)
+        values = (1, "1", True, [1], {"id": 1}, "x" * 1000, "x" * 999)
+        for number in range(2):
+            for customer in values:
+                self.enqueue({"customer": customer, "n": number}, queue="groups")
+        first = self.jobs()
+        self.assertEqual([job["data"] for job in first], [{"customer": customer, "n": 0} for customer in values])
+        for job in reversed(first):
+            self.answer(job)
+            self.assertEqual(self.payloads()[-1], {**job["data"], "n": 1})
 
     def test_equal_groups(self) -> None:
         """However its JSON is written, an equal value is the same group."""
@@ -237,12 +242,15 @@ class EnqueueTests(QueueTestCase):
 
     def test_builtin_targets(self) -> None:
         """Functions of the engine may be enqueued, also very many of them."""
-        for number in range(600):
-            self.worker.call(
-                "engine::queue::topic_stats", {"topic": f"{number}"}, action={"type": "enqueue", "queue": "one"}
-            )
+        action = {"type": "enqueue", "queue": "one"}
+        calls = [
+            self.worker.call("engine::queue::topic_stats", {"topic": f"{number}"}, action=action)
+            for number in range(600)
+        ]
         self.turn()
         self.turn()
+        self.assertEqual(len({self.worker.outcome(call)["messageReceiptId"] for call in calls}), 600)
+        self.assertEqual(self.ask("engine::queue::topic_stats", {"topic": "one"})["delivered"], 600)
         self.assertEqual(self.rows(), [])
 
 
@@ -331,6 +339,24 @@ class OptionTests(QueueTestCase):
         self.turn(300)
         self.assertNotEqual(self.enqueue(4, options={"deduplication_key": "k"}), first)
         self.assertEqual(len(self.rows()), 3)
+
+    def test_deduplication_at_once(self) -> None:
+        """A message whose key is just being written is answered, or refused, when that one is."""
+        action = {"type": "enqueue", "queue": "default", "deduplication_key": "k"}
+        self.store.hold()
+        refused = [self.worker.call("f", 1, action=action) for _ in range(2)]
+        self.turn()
+        self.assertEqual(self.worker.received("invocationresult"), [])
+        self.store.release(refused=True)
+        self.turn()
+        self.assertEqual([self.worker.outcome(call)[0] for call in refused], ["enqueue_error"] * 2)
+        self.store.hold()
+        first, second = (self.worker.call("f", 1, action=action) for _ in range(2))
+        self.store.release()
+        self.turn()
+        receipt = self.worker.outcome(first)
+        self.assertEqual(self.worker.outcome(second), {**receipt, "deduplicated": True})
+        self.assertEqual(self.rows("id"), [(receipt["messageReceiptId"],)])
 
     def test_deduplication_survives(self) -> None:
         """A restart changes nothing; keys whose time is over are removed."""
