@@ -103,7 +103,7 @@ class Control:
             expired = [row for row in rows if self._store.pending(DEDUPLICATION, row) is None]
             if expired:
                 await self._store.write(*((DEDUPLICATION, key, None) for key in expired))
-            if len(expired) < EXPIRED_KEYS:
+            if len(expired) < EXPIRED_KEYS or self._stopped:
                 break
             await deferLater(self._clock, 0)  # others get their turn
 

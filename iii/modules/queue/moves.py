@@ -183,9 +183,11 @@ class Moves:
             start = found[-1].due_ms, found[-1].position + 1
             await self._breathe()
 
-    def _breathe(self) -> Deferred[None]:
-        """Let the reactor do something else."""
-        return deferLater(self._clock, 0)
+    async def _breathe(self) -> None:
+        """Let the reactor do something else.  L{StorageError}: meanwhile the queues were stopped."""
+        await deferLater(self._clock, 0)
+        if self._stopped is not None:
+            raise StorageError(STOPPING)
 
     async def _remove_withdrawn(self, queue: Queue, jobs: Sequence[Job]) -> None:
         try:

@@ -97,3 +97,13 @@ class HousekeepingTests(TopicCase):
         self.assertEqual(len(self.jobs()), moves.PIECE)
         self.wait(100 + LOOK)
         self.assertEqual(len(self.rows()), moves.PIECE)
+
+    def test_stop(self) -> None:
+        """What goes over many rows ends when the queues stop, and its caller is told."""
+        self.fill(3 * moves.PIECE, "__fn_queue::long", 2)
+        asked = self.counted("dead")
+        given = {"queue": "long", "filter": {"function_id": "none"}}
+        call = self.worker.call("iii::queue::redrive", given)
+        self.module.stopService()
+        self.turn()
+        self.assertEqual((self.worker.outcome(call)[0], len(asked)), ("redrive_failed", 1))
