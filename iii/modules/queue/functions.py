@@ -11,7 +11,6 @@ from msgspec import Meta, Raw
 from iii.core.enqueuing import ENQUEUE, EnqueueRequest, Receipt
 from iii.core.errors import InvalidInput
 from iii.core.functions import AnyInput, Caller, FunctionDeclaration
-from iii.modules.queue.control import Control
 from iii.modules.queue.errors import (
     DiscardMessageFailed,
     DlqMessagesFailed,
@@ -24,8 +23,8 @@ from iii.modules.queue.errors import (
     TopicRequired,
 )
 from iii.modules.queue.inspection import DeadLetter, DlqRow, Inspection, JobView, Natural, State, Stats, TopicRow
-from iii.modules.queue.moves import Filter, Moves
 from iii.modules.queue.named import NamedQueues
+from iii.modules.queue.operations import Filter, Operations
 from iii.modules.queue.pauses import Pauses
 from iii.modules.queue.topics import Publish, Topics
 from iii.storage.errors import StoreFailed, failing_as
@@ -159,10 +158,10 @@ class QueueFunctions:
     """Declares the functions, and carries out those that operate on queues."""
 
     def __init__(
-        self, named: NamedQueues, topics: Topics, inspection: Inspection, moves: Moves, pauses: Pauses, control: Control
+        self, named: NamedQueues, topics: Topics, inspection: Inspection, operations: Operations, pauses: Pauses
     ) -> None:
-        self._named, self._topics, self._inspection, self._moves = named, topics, inspection, moves
-        self._pauses, self._control = pauses, control
+        self._named, self._topics, self._inspection = named, topics, inspection
+        self._operations, self._pauses = operations, pauses
 
     def declare(self) -> Sequence[FunctionDeclaration]:
         """All of them."""
@@ -213,13 +212,13 @@ class QueueFunctions:
     async def redrive(self, given: Redrive, caller: Caller) -> Redriven:
         """C{iii::queue::redrive}."""
         name = _queue(given, "iii::queue::redrive")
-        moved = self._moves.redrive(self._inspection.queues(name), given.filter or Filter(), given.limit)
+        moved = self._operations.redrive(self._inspection.queues(name), given.filter or Filter(), given.limit)
         return Redriven(name, await _or_fail(moved, lambda cause: RedriveFailed(cause, name)))
 
     async def redrive_message(self, given: RedriveMessage, caller: Caller) -> RedrivenMessage:
         """C{iii::queue::redrive_message}."""
         name = _message(given, "iii::queue::redrive_message")
-        moved = self._moves.redrive_one(
+        moved = self._operations.redrive_one(
             self._inspection.queues(name), given.message_id, bytes(given.data) or None, given.function_id
         )
         count = await _or_fail(moved, lambda cause: RedriveMessageFailed(cause, name, given.message_id))
@@ -228,19 +227,19 @@ class QueueFunctions:
     async def discard_message(self, given: Message, caller: Caller) -> RedrivenMessage:
         """C{iii::queue::discard_message}."""
         name = _message(given, "iii::queue::discard_message")
-        removed = self._moves.discard_one(self._inspection.queues(name), given.message_id)
+        removed = self._operations.discard_one(self._inspection.queues(name), given.message_id)
         return RedrivenMessage(name, given.message_id, await _or_fail(removed, DiscardMessageFailed))
 
     async def discard(self, given: Redrive, caller: Caller) -> Discarded:
         """C{engine::queue::discard}."""
         name = _queue(given, "engine::queue::discard")
-        removed = self._moves.discard(self._inspection.queues(name), given.filter or Filter(), given.limit)
+        removed = self._operations.discard(self._inspection.queues(name), given.filter or Filter(), given.limit)
         return Discarded(name, await _or_fail(removed, DiscardMessageFailed))
 
     async def cancel(self, given: Message, caller: Caller) -> Cancelled:
         """C{engine::queue::cancel}."""
         name = _message(given, "engine::queue::cancel")
-        cancelled = self._moves.cancel(self._inspection.queues(name), given.message_id)
+        cancelled = self._operations.cancel(self._inspection.queues(name), given.message_id)
         return Cancelled(name, given.message_id, await _or_fail(cancelled, JobsFailed))
 
     def stats(self, given: Named, caller: Caller) -> Stats:
@@ -279,7 +278,7 @@ class QueueFunctions:
     async def unsubscribe(self, given: Subscriber, caller: Caller) -> Unsubscribed:
         """C{engine::queue::unsubscribe}."""
         ended, discarded = await _or_fail(
-            self._control.unsubscribe(given.topic, given.namespace, given.function_id), JobsFailed
+            self._operations.unsubscribe(given.topic, given.namespace, given.function_id), JobsFailed
         )
         return Unsubscribed(given.topic, given.function_id, ended, discarded)
 

@@ -12,7 +12,7 @@ from msgspec import Meta, Raw
 from iii.config.blocks.queue import QueueConfig
 from iii.modules.queue.dispatcher import Dispatcher, Queue
 from iii.modules.queue.jobs import DEAD, STATES, Job, JobStore, select
-from iii.modules.queue.moves import error_of
+from iii.modules.queue.operations import error_of
 from iii.modules.queue.topics import Topics
 from iii.storage.errors import TooMuchToList
 

@@ -21,16 +21,16 @@ from iii.config.blocks.queue import QueueSettings
 from iii.core.engine import Engine
 from iii.core.functions import FunctionDeclaration
 from iii.interfaces import IModule, ITriggerProvider
-from iii.modules.queue.control import Control
 from iii.modules.queue.delivery import Line
 from iii.modules.queue.dispatcher import Dispatcher, Queue
 from iii.modules.queue.figures import Figures
 from iii.modules.queue.functions import QueueFunctions
 from iii.modules.queue.groups import MAX_GROUPS
+from iii.modules.queue.housekeeping import Housekeeping
 from iii.modules.queue.inspection import Inspection
 from iii.modules.queue.jobs import IStore, JobStore
-from iii.modules.queue.moves import Moves
 from iii.modules.queue.named import PREFIX, NamedQueues
+from iii.modules.queue.operations import Operations
 from iii.modules.queue.pauses import Pauses
 from iii.modules.queue.retry import Policy
 from iii.modules.queue.topics import Topics, topic_of
@@ -57,11 +57,11 @@ class QueueModule(Service):
         self._named = NamedQueues(self.dispatcher, store, settings.queue_configs)
         self._pauses = Pauses(self.dispatcher, store)
         self._topics = Topics(self.dispatcher, store, self._pauses, settings, engine)
-        self._moves = Moves(self.dispatcher, clock)
-        self._control = Control(self.dispatcher, self._topics, self._moves, store, settings, clock)
+        self._operations = Operations(self.dispatcher, self._topics, clock)
+        self._housekeeping = Housekeeping(self.dispatcher, self._topics, self._operations, store, settings, clock)
         inspection = Inspection(self.dispatcher, self._topics, settings.queue_configs, engine.limits.message_bytes // 2)
         self._figures = Figures(self.dispatcher)
-        functions = QueueFunctions(self._named, self._topics, inspection, self._moves, self._pauses, self._control)
+        functions = QueueFunctions(self._named, self._topics, inspection, self._operations, self._pauses)
         self.functions: Sequence[FunctionDeclaration] = functions.declare()
         self.trigger_types: Mapping[str, ITriggerProvider] = {
             "durable:subscriber": self._topics,
@@ -92,7 +92,7 @@ class QueueModule(Service):
         self._loop.stop()
         self._engine.figures.remove(self._figures.read)
         self.dispatcher.stop()
-        return gatherResults([self._moves.stop(), self._control.stop()])
+        return gatherResults([self._operations.stop(), self._housekeeping.stop()])
 
     def _take_up(self) -> None:
         jobs, queues = self._jobs, self.dispatcher.queues
@@ -100,7 +100,7 @@ class QueueModule(Service):
         for queue in self._named.queues.values():
             self.dispatcher.add(queue)
         self._pauses.start()
-        for part in (self._named, self._topics, self._moves):
+        for part in (self._named, self._topics, self._operations):
             part.start(positions)
         for name, state, number in jobs.counts():
             if name not in queues:
@@ -110,7 +110,7 @@ class QueueModule(Service):
             self._pauses.hold(queue)
             if queue.unfinished:
                 queue.line.load(jobs.next_due(queue.name, -1), jobs.delayed_groups(queue.name, MAX_GROUPS))
-        self._control.start()
+        self._housekeeping.start()
 
     def _abandoned(self, name: str) -> Queue:
         """Make a queue whose configuration or subscription has gone; its jobs stay, for a while."""
@@ -131,4 +131,4 @@ class QueueModule(Service):
         self.dispatcher.tick()
         self._ticks += 1
         if self._ticks % LOOK_AFTER == 0:
-            self._control.tick()
+            self._housekeeping.tick()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from iii.modules.queue import moves
+from iii.modules.queue import operations
 from tests.core.fakes import connect
 from tests.modules.queue.test_topics import TopicCase
 
@@ -57,20 +57,20 @@ class HousekeepingTests(TopicCase):
 
     def test_retention(self) -> None:
         """All dead letters whose time is over are removed, however many there are."""
-        self.fill(12 * moves.PIECE, "__fn_queue::brief", 2)
+        self.fill(12 * operations.PIECE, "__fn_queue::brief", 2)
         self.wait(LOOK)
         self.assertEqual(self.rows(), [])
 
     def test_retention_reads(self) -> None:
         """Dead letters whose time is not over are not looked at."""
-        self.fill(5 * moves.PIECE, "__fn_queue::long", 2, "1000000000")
+        self.fill(5 * operations.PIECE, "__fn_queue::long", 2, "1000000000")
         asked = self.counted("dead")
         self.wait(LOOK)
-        self.assertEqual((len(asked), len(self.rows())), (1, 5 * moves.PIECE))
+        self.assertEqual((len(asked), len(self.rows())), (1, 5 * operations.PIECE))
 
     def test_absent(self) -> None:
         """All that waits for nobody goes when its time is over, however much it is."""
-        self.fill(5 * moves.PIECE, "orders::f@default")
+        self.fill(5 * operations.PIECE, "orders::f@default")
         self.wait(100 + LOOK)
         self.assertEqual(self.rows(), [])
 
@@ -88,19 +88,19 @@ class HousekeepingTests(TopicCase):
 
     def test_absent_running(self) -> None:
         """What still runs for a subscriber that has gone does not keep what is behind it."""
-        count = moves.PIECE + 10
-        self.subscribe(self.worker, "f", queue_config={"concurrency": moves.PIECE})
+        count = operations.PIECE + 10
+        self.subscribe(self.worker, "f", queue_config={"concurrency": operations.PIECE})
         for number in range(count):
             self.publish(number)
         self.worker.send("unregistertrigger", id="t", trigger_type="durable:subscriber")
         self.turn()
-        self.assertEqual(len(self.jobs()), moves.PIECE)
+        self.assertEqual(len(self.jobs()), operations.PIECE)
         self.wait(100 + LOOK)
-        self.assertEqual(len(self.rows()), moves.PIECE)
+        self.assertEqual(len(self.rows()), operations.PIECE)
 
     def test_stop(self) -> None:
         """What goes over many rows ends when the queues stop, and its caller is told."""
-        self.fill(3 * moves.PIECE, "__fn_queue::long", 2)
+        self.fill(3 * operations.PIECE, "__fn_queue::long", 2)
         asked = self.counted("dead")
         given = {"queue": "long", "filter": {"function_id": "none"}}
         call = self.worker.call("iii::queue::redrive", given)

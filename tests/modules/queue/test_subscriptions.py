@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from iii.modules.queue.moves import PIECE
+from iii.modules.queue.operations import PIECE
 from tests.core.fakes import connect
 from tests.modules.queue.test_topics import TopicCase
 

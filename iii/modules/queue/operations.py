@@ -1,6 +1,6 @@
 """
-What operators do with single jobs: dead letters are delivered again or discarded, waiting jobs are cancelled
-(spec/queue.md, 8).
+What operators do: dead letters are delivered again or discarded, waiting jobs are cancelled, subscriptions are ended
+(spec/queue.md, 8).  Pausing is in C{pauses.py}.
 
 All of it goes over rows in pieces, each in one transaction.  A job that is just being moved is left alone by whoever
 else comes upon it.
@@ -20,17 +20,21 @@ from twisted.internet.task import deferLater
 from iii.modules.queue.delivery import BEGIN
 from iii.modules.queue.dispatcher import Dispatcher, Queue
 from iii.modules.queue.jobs import DEAD, INLINE, READY, Change, Job, Key
+from iii.modules.queue.topics import Topics, internal_name
 from iii.storage.errors import StorageError
 from iii.storage.schema import JOB
 from iii.storage.sqlite import STOPPING
 from iii.wire.messages import ErrorBody
 
 PIECE = 256
+"""Jobs that are moved or removed in one transaction."""
+FOR_EVER = 2**62
+"""Milliseconds since the epoch that never come."""
 _error = msgspec.json.Decoder(ErrorBody).decode
 
 
 class Filter(msgspec.Struct, forbid_unknown_fields=True):
-    """Which dead letters; each member leaves out others.  A misspelt one would select all, so it is refused."""
+    """Which dead letters: all given members must match.  A misspelt one would select all, so it is refused."""
 
     function_id: str | None = None
     namespace: str | None = None
@@ -63,11 +67,11 @@ def error_of(job: Job) -> ErrorBody:
     return _error(job.error) if job.error else ErrorBody("", "")
 
 
-class Moves:
-    """Moves jobs of the queues."""
+class Operations:
+    """Moves and removes jobs of the queues."""
 
-    def __init__(self, dispatcher: Dispatcher, clock: IReactorTime) -> None:
-        self._dispatcher, self._jobs, self._clock = dispatcher, dispatcher.jobs, clock
+    def __init__(self, dispatcher: Dispatcher, topics: Topics, clock: IReactorTime) -> None:
+        self._dispatcher, self._jobs, self._topics, self._clock = dispatcher, dispatcher.jobs, topics, clock
         self._moving: set[int] = set()
         self._stopped: Deferred[None] | None = None
         self._positions = count(1)
@@ -148,6 +152,18 @@ class Moves:
                     await self._remove_withdrawn(queue, [job])
                     return 1
         return 0
+
+    async def unsubscribe(self, topic: str, namespace: str, function_id: str) -> tuple[bool, int]:
+        """
+        End a subscription whose function is not there, and discard what waits for it; dead letters stay.
+
+        @return: Whether it was one, and how many jobs have been discarded.
+        """
+        subscription = self._topics.subscriptions.get(topic, {}).get((namespace, function_id))
+        if subscription is not None and (subscription.wishes or not await self._topics.end(subscription)):
+            return False, 0
+        queue = self._dispatcher.queues.get(internal_name(topic, namespace, function_id))
+        return subscription is not None, 0 if queue is None else await self.expire(queue, FOR_EVER)
 
     async def expire(self, queue: Queue, until_ms: int) -> int:
         """

@@ -1,4 +1,4 @@
-"""Ending subscriptions, and what is looked after now and then: ages and numbers (spec/queue.md, 16)."""
+"""What is looked after now and then: how long things are kept, and how many of them (docs/queue.md)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from twisted.logger import Logger
 from iii.config.blocks.queue import QueueSettings
 from iii.modules.queue.dispatcher import Dispatcher, Queue
 from iii.modules.queue.jobs import DEAD, IStore
-from iii.modules.queue.moves import Filter, Moves
-from iii.modules.queue.topics import Topics, internal_name
+from iii.modules.queue.operations import Filter, Operations
+from iii.modules.queue.topics import Topics
 from iii.storage.errors import StorageError
 from iii.storage.schema import DEDUPLICATION
 
@@ -19,8 +19,8 @@ EXPIRED_KEYS = 1000
 """Deduplication keys that are removed at one time."""
 
 
-class Control:
-    """Looks after all queues."""
+class Housekeeping:
+    """Looks after all queues, every few seconds."""
 
     log = Logger()
 
@@ -28,12 +28,12 @@ class Control:
         self,
         dispatcher: Dispatcher,
         topics: Topics,
-        moves: Moves,
+        operations: Operations,
         store: IStore,
         settings: QueueSettings,
         clock: IReactorTime,
     ) -> None:
-        self._dispatcher, self._topics, self._moves = dispatcher, topics, moves
+        self._dispatcher, self._topics, self._operations = dispatcher, topics, operations
         self._store, self._settings, self._clock = store, settings, clock
         self._busy: Deferred[None] | None = None
         self._stopped = False
@@ -52,23 +52,6 @@ class Control:
         else:
             self._busy.addBoth(lambda _: ended.callback(None))
         return ended
-
-    async def unsubscribe(self, topic: str, namespace: str, function_id: str) -> tuple[bool, int]:
-        """
-        End a subscription whose function is not there, and discard what waits for it; dead letters stay.
-
-        @return: Whether it was one, and how many jobs have been discarded.
-        """
-        subscription = self._topics.subscriptions.get(topic, {}).get((namespace, function_id))
-        if subscription is not None and (subscription.wishes or not await self._topics.end(subscription)):
-            return False, 0
-        queue = self._dispatcher.queues.get(internal_name(topic, namespace, function_id))
-        discarded = 0
-        if queue is not None and not queue.line.attended:
-            discarded = await self._moves.expire(queue, 2**62)
-        return subscription is not None, discarded
-
-    # Now and then.
 
     def tick(self) -> None:
         """Do what is to be done, unless it is still being done."""
@@ -111,9 +94,9 @@ class Control:
         policy = queue.line.policy
         if policy.dlq_retention_ms is not None and queue.counts[DEAD]:
             until = self._dispatcher.now_ms() - policy.dlq_retention_ms
-            await self._moves.discard([queue], Filter(failed_before_ms=until))
+            await self._operations.discard([queue], Filter(failed_before_ms=until))
         if policy.dlq_max_jobs is not None and queue.counts[DEAD] > policy.dlq_max_jobs:
-            await self._moves.discard([queue], Filter(), queue.counts[DEAD] - policy.dlq_max_jobs)
+            await self._operations.discard([queue], Filter(), queue.counts[DEAD] - policy.dlq_max_jobs)
 
     async def _forget_absent(self, queue: Queue) -> None:
         """
@@ -123,10 +106,10 @@ class Control:
         until = self._dispatcher.now_ms() - self._settings.absent_subscriber_ms
         if until >= self._started_ms:
             await self._end_absent(queue, until)
-            discarded = await self._moves.expire(queue, until) if queue.unfinished else 0
+            discarded = await self._operations.expire(queue, until) if queue.unfinished else 0
             if discarded:
                 self.log.warn("{topic}: {count} messages for nobody are discarded", topic=queue.shown, count=discarded)
-        if not any(queue.counts) and not self._subscribed(queue):
+        if not queue.unfinished and not queue.counts[DEAD] and not self._subscribed(queue):
             self._dispatcher.remove(queue)
 
     async def _end_absent(self, queue: Queue, until: int) -> None:
