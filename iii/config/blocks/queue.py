@@ -75,8 +75,8 @@ class RateLimit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
     How many jobs of a queue are started in a time.
 
-    @ivar jobs: So many, at once or spread.
-    @ivar per_ms: In so many milliseconds; default 1000.
+    @ivar jobs: Jobs that may start per interval; they may start in a burst.
+    @ivar per_ms: Length of the interval in milliseconds; default 1000.
     """
 
     jobs: Count
@@ -143,11 +143,11 @@ class QueueSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """
     C{iii-queue}: named queues and durable topics.  Runs also when the file does not list it.
 
-    @ivar enabled: False for who brings another provider of queues; default true.  Not in the reference.
+    @ivar enabled: Set it to false if you run another queue provider; default true.  Not in the reference.
     @ivar adapter: C{builtin}, C{redis}, C{rabbitmq} or C{bridge}; default C{builtin}.
     @ivar queue_configs: Named queues.  One called C{default} always exists.
-    @ivar absent_subscriber_ms: How long a topic keeps messages for a function that is not there; default 604800000, a
-        week.  Not in the reference, which keeps none.
+    @ivar absent_subscriber_ms: How long a topic keeps messages for a function that is not there, counted from the
+        engine's start at the earliest; default 604800000, a week.  Not in the reference, which keeps none.
     @ivar absent_subscriber_max_jobs: How many it keeps for one such function; above, new ones are left out; default
         1000000.  Not in the reference.
     """

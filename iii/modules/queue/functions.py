@@ -104,14 +104,14 @@ class Subscriber(msgspec.Struct):
 
 
 class Redriven(msgspec.Struct):
-    """How many were."""
+    """How many dead letters were redriven."""
 
     queue: str
     redriven: int
 
 
 class RedrivenMessage(msgspec.Struct):
-    """1 if it was; 0: it is not there."""
+    """1 in `redriven` if the message was found, else 0."""
 
     queue: str
     message_id: str
@@ -119,14 +119,14 @@ class RedrivenMessage(msgspec.Struct):
 
 
 class Discarded(msgspec.Struct):
-    """How many were."""
+    """How many dead letters were discarded."""
 
     queue: str
     discarded: int
 
 
 class Cancelled(msgspec.Struct):
-    """1 if it was; 0: it does not wait."""
+    """1 in `cancelled` if the message waited, else 0."""
 
     queue: str
     message_id: str
@@ -134,7 +134,7 @@ class Cancelled(msgspec.Struct):
 
 
 class Paused(msgspec.Struct):
-    """How it is now."""
+    """Whether it is paused now."""
 
     queue: str
     paused: bool
@@ -142,7 +142,7 @@ class Paused(msgspec.Struct):
 
 class Unsubscribed(msgspec.Struct):
     """
-    What has become of it.
+    What has become of a subscription.
 
     @ivar unsubscribed: It was a subscription.
     @ivar discarded: Messages that waited for it.

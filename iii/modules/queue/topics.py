@@ -161,7 +161,7 @@ class Topics:
             subscription.queue.line.attended = False
             self._seen(subscription)
             if trigger.owner is None or not trigger.owner.closed:
-                # It may just be replaced, or its provider may change: look when that is over.
+                # The trigger may be in the middle of being replaced; decide on the next turn.
                 self._engine.clock.callLater(0, self._end_if_removed, subscription, trigger)
 
     def _of(self, topic: str, trigger: Trigger) -> list[Subscription]:
