@@ -83,12 +83,19 @@ class Line:
     @ivar condition: The function that is asked before each delivery, see L{ask}.  While it is parked, no job starts.
     """
 
-    def __init__(self, policy: Policy, *, window: int = WINDOW) -> None:
+    def __init__(
+        self, policy: Policy, *, window: int = WINDOW, max_missing: int = MAX_MISSING, following: int = FOLLOWING
+    ) -> None:
+        """
+        @param window: Jobs that are known at one time, about.
+        @param max_missing: Functions that jobs are parked for at one time.
+        @param following: Jobs of one group that are kept behind its head.
+        """
         self.paused, self.attended = False, True
         self.running: dict[int, Job] = {}
         self.parked: dict[Target, Parked] = {}
         self.condition: Target | None = None
-        self._window = window
+        self._window, self._max_missing, self._following = window, max_missing, following
         self._heap: list[tuple[int, int, Job]] = []
         self._held: set[int] = set()
         self._holds: dict[Target, int] = {}  # until when, in the order in which they began
@@ -113,7 +120,7 @@ class Line:
         self._retrying_known = self._retrying_known and (self._in_order or not in_order)
         self._in_order = in_order
         if policy.ordered == "groups" and self.groups is None and not self._held:
-            self.groups = Groups()
+            self.groups = Groups(following=self._following)
         if policy.rate_limit != self._limit:
             self._limit = policy.rate_limit
             self._tokens = 0.0 if self._limit is None else float(self._limit.jobs)
@@ -322,7 +329,7 @@ class Line:
         """
         parked = self.parked.get(target)
         if parked is None:
-            if len(self.parked) >= MAX_MISSING:
+            if len(self.parked) >= self._max_missing:
                 return False
             parked = self.parked[target] = Parked(deadline_ms)
         parked.deadline_ms = min(parked.deadline_ms, deadline_ms)
@@ -406,7 +413,7 @@ class Line:
             return None
         if groups is not None and groups.to_read:
             group = next(iter(groups.to_read))
-            return Piece("group", (0, groups.start(group)), 1 if full else FOLLOWING, group)
+            return Piece("group", (0, groups.start(group)), 1 if full else self._following, group)
         if self._ready_from != END and low and not (groups is not None and groups.full("")):
             return Piece("ready", self._ready_from, half, without=self._left_out())
         return None

@@ -25,7 +25,7 @@ from iii.core.invocations import Call, EngineErrorBody, error_body
 from iii.core.tracing import continued
 from iii.modules.queue.delivery import END, Line, Piece
 from iii.modules.queue.jobs import DEAD, DELAYED, READY, Job, JobStore, Target
-from iii.modules.queue.ledger import Ledger
+from iii.modules.queue.ledger import LINGER, Ledger
 from iii.modules.queue.retry import INTERRUPTIONS, MAX_INTERRUPTIONS
 from iii.modules.queue.wakes import Wakes
 from iii.storage.errors import StorageError
@@ -110,13 +110,22 @@ class Dispatcher:
     log = Logger()
 
     def __init__(
-        self, engine: Engine, jobs: JobStore, clock: IReactorTime, chance: Callable[[], float] = random.random
+        self,
+        engine: Engine,
+        jobs: JobStore,
+        clock: IReactorTime,
+        *,
+        chance: Callable[[], float] = random.random,
+        linger: float = LINGER,
     ) -> None:
-        """@param chance: Returns a number from 0 to 1, for the jitter of delays."""
+        """
+        @param chance: Returns a number from 0 to 1, for the jitter of delays.
+        @param linger: See L{Ledger}.
+        """
         self._engine, self.jobs, self._clock, self._chance = engine, jobs, clock, chance
         self.queues: dict[str, Queue] = {}
         self._named: dict[str, dict[str, Queue]] = {}
-        self.ledger = Ledger(jobs, clock, self.serve_all)
+        self.ledger = Ledger(jobs, clock, self.serve_all, linger)
         self.stopping, self._stopped = True, False
         self._missing: dict[Target, Missing] = {}
         self._scheduled: list[Queue] = []

@@ -50,8 +50,8 @@ class Groups:
     @ivar to_read: The names of groups whose next jobs are to be read, in the order in which they are to run.
     """
 
-    def __init__(self, limit: int = MAX_GROUPS) -> None:
-        self._limit, self.kept = limit, 0
+    def __init__(self, limit: int = MAX_GROUPS, following: int = FOLLOWING) -> None:
+        self._limit, self._following, self.kept = limit, following, 0
         self._groups: dict[str, Group] = {}
         self._parked: dict[Target, set[str]] = {}
         self.to_read: dict[str, None] = {}
@@ -78,7 +78,7 @@ class Groups:
         if group.state == "retry" and job.state == DELAYED:
             group.state = "head"
             return True
-        if keep and group.state == "head" and group.more is None and len(group.following) < FOLLOWING:
+        if keep and group.state == "head" and group.more is None and len(group.following) < self._following:
             following = group.following
             behind = len(following)
             while behind and following[behind - 1].position > job.position:  # its removal has failed

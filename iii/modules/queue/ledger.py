@@ -33,10 +33,16 @@ class Ledger:
 
     log = Logger()
 
-    def __init__(self, jobs: JobStore, clock: IReactorTime, recovered: Callable[[], None]) -> None:
-        """@param recovered: Called when a write has succeeded again."""
+    def __init__(
+        self, jobs: JobStore, clock: IReactorTime, recovered: Callable[[], None], linger: float = LINGER
+    ) -> None:
+        """
+        @param recovered: Called when a write has succeeded again.
+        @param linger: For so many seconds the end of a job may wait to be written.
+        """
         self._jobs, self._clock, self._recovered = jobs, clock, recovered
         self._entries: list[Entry] = []  # bounded: jobs that ran, and starts pause when writing fails
+        self._linger = linger
         self._timer: IDelayedCall | None = None
         self._lingers = False
         self.failing = False
@@ -51,7 +57,7 @@ class Ledger:
 
     def remove(self, job: Job, written: Written) -> None:
         """Remove a job."""
-        self._record((job.position, None, written), LINGER)
+        self._record((job.position, None, written), self._linger)
 
     def _record(self, entry: Entry, within: float) -> None:
         self._entries.append(entry)

@@ -29,6 +29,7 @@ from iii.modules.queue.groups import MAX_GROUPS
 from iii.modules.queue.housekeeping import Housekeeping
 from iii.modules.queue.inspection import Inspection
 from iii.modules.queue.jobs import IStore, JobStore
+from iii.modules.queue.ledger import LINGER
 from iii.modules.queue.named import PREFIX, NamedQueues
 from iii.modules.queue.operations import Operations
 from iii.modules.queue.pauses import Pauses
@@ -49,11 +50,16 @@ class QueueModule(Service):
     description = "Named queues and durable topics"
     internal = False
 
-    def __init__(self, settings: QueueSettings, store: IStore, engine: Engine, clock: IReactorTime) -> None:
-        """@param store: Where jobs are kept; it starts before this and stops after it."""
+    def __init__(
+        self, settings: QueueSettings, store: IStore, engine: Engine, clock: IReactorTime, *, linger: float = LINGER
+    ) -> None:
+        """
+        @param store: Where jobs are kept; it starts before this and stops after it.
+        @param linger: For so many seconds the end of a job may wait to be written.
+        """
         self._settings, self._engine, self._store = settings, engine, store
         self._jobs = JobStore(store)
-        self.dispatcher = Dispatcher(engine, self._jobs, clock)
+        self.dispatcher = Dispatcher(engine, self._jobs, clock, linger=linger)
         self._named = NamedQueues(self.dispatcher, store, settings.queue_configs)
         self._pauses = Pauses(self.dispatcher, store)
         self._topics = Topics(self.dispatcher, store, self._pauses, settings, engine)

@@ -10,7 +10,6 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from iii.config.blocks.queue import QueueConfig, QueueSettings
 from iii.core.engine import Module
-from iii.modules.queue import ledger
 from iii.modules.queue.service import QueueModule
 from tests.core.fakes import FakeWorker, connect, make_engine
 from tests.modules.queue.fakes import SlowStore
@@ -24,10 +23,12 @@ class QueueBench:
 
     @cvar queues: The named queues.
     @cvar settings: Of the module, beside these.
+    @cvar linger: How long the end of a job may wait to be written.
     """
 
     queues: ClassVar[dict[str, dict[str, Any]]] = {}
     settings: ClassVar[dict[str, Any]] = {}
+    linger: ClassVar[float] = 0
 
     def open(self, store: SlowStore) -> None:
         """Start a clock, and an engine on the store."""
@@ -46,7 +47,7 @@ class QueueBench:
         self.engine = make_engine(self.clock)
         configs = {name: msgspec.convert(config, QueueConfig) for name, config in self.queues.items()}
         settings = QueueSettings(queue_configs=configs, **self.settings)
-        self.module = QueueModule(settings, self.store, self.engine, self.clock)
+        self.module = QueueModule(settings, self.store, self.engine, self.clock, linger=self.linger)
         self.engine.add_module(
             Module("iii-queue", "iii-queue", "", True), self.module.functions, self.module.trigger_types
         )
@@ -103,15 +104,8 @@ class QueueBench:
 
 
 class QueueTestCase(QueueBench, SynchronousTestCase):
-    """
-    Tests on one of these.
-
-    @cvar linger: How long the end of a job may wait to be written.
-    """
-
-    linger: ClassVar[float] = 0
+    """Tests on one of these."""
 
     def setUp(self) -> None:
-        self.patch(ledger, "LINGER", self.linger)
         self.open(SlowStore())
         self.addCleanup(self.close)

@@ -7,7 +7,6 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from iii.config.blocks.queue import RateLimit
-from iii.modules.queue import delivery
 from iii.modules.queue.delivery import Line
 from iii.modules.queue.groups import Groups
 from iii.modules.queue.jobs import DELAYED, Job
@@ -118,8 +117,7 @@ class LineTests(SynchronousTestCase):
 
     def test_many_missing(self) -> None:
         """Jobs of so many functions are parked; those of more are not."""
-        self.patch(delivery, "MAX_MISSING", 1)
-        line = self.line()
+        line = Line(Policy(), max_missing=1)
         self.store(line, job(1, function_id="a"), job(2, function_id="b"))
         self.assertEqual(self.started(line), [1, 2])
         first, second = line.running[1], line.running[2]

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 from twisted.trial.unittest import SynchronousTestCase
 
-from iii.modules.queue import groups as groups_module
 from iii.modules.queue.delivery import Line
 from iii.modules.queue.jobs import DEAD, DELAYED, READY, STATES, Job
 from iii.modules.queue.retry import Policy
@@ -71,7 +70,7 @@ class LineMachine(Machine):
     @initialize(concurrency=st.sampled_from((1, 2, 5)), window=st.sampled_from((4, 8, 64)))
     def begin(self, concurrency: int, window: int) -> None:
         self.concurrency, self.window = concurrency, window
-        self.line = Line(self.policy(), window=window)
+        self.line = Line(self.policy(), window=window, following=2)
 
     def policy(self) -> Policy:
         return Policy(ordered=self.ordered, concurrency=self.concurrency)
@@ -233,7 +232,7 @@ class LineMachine(Machine):
             else:
                 assert known.state in FINAL, f"{known} is not on disk"
             known.settled = True
-        self.line = Line(self.policy(), window=self.window)
+        self.line = Line(self.policy(), window=self.window, following=2)
         if self.disk.rows:
             self.disk.load(self.line)
         self.serve()
@@ -347,7 +346,6 @@ class LineTests(SynchronousTestCase):
 
     def test_groups(self) -> None:
         """Likewise, the jobs of a group one after the other; and no group waits for another one."""
-        self.patch(groups_module, "FOLLOWING", 2)
         run_machine(GroupsMachine, 300, 60)
 
     def test_in_order(self) -> None:

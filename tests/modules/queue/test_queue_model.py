@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 from twisted.trial.unittest import SynchronousTestCase
 
-from iii.modules.queue import ledger
 from tests.core.fakes import FakeWorker, connect
 from tests.modules.queue.case import QueueBench
 from tests.modules.queue.fakes import SlowStore
@@ -607,6 +606,5 @@ class QueueModelTests(SynchronousTestCase):
 
     def test_model(self) -> None:
         """What the functions report are the states of the model; nothing is lost, and all that may run does."""
-        self.patch(ledger, "LINGER", 0)
         run_machine(QueueMachine, 200, 50)
         assert not self.flushLoggedErrors()
