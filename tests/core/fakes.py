@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 from twisted.internet.task import Clock
+from twisted.logger import globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from iii.core.announcement import Announcement
@@ -19,6 +21,14 @@ def make_engine(clock: Clock, **options: Any) -> Engine:
     """Return an engine whose limits are given by their names, among its other options."""
     limits = {name: options.pop(name) for name in list(options) if name in Limits.__struct_fields__}
     return Engine(clock, Limits(**limits), **options)
+
+
+def capture(case: SynchronousTestCase) -> list[dict[str, Any]]:
+    """Return the list of what is logged from now on."""
+    events: list[dict[str, Any]] = []
+    globalLogPublisher.addObserver(events.append)
+    case.addCleanup(globalLogPublisher.removeObserver, events.append)
+    return events
 
 
 @implementer(IConnection)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import treq
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionRefusedError
 from twisted.trial.unittest import TestCase
+from twisted.web.client import Agent
 
 from tests.integration.engine import EngineProcess
 from tests.integration.process import eventually
@@ -78,7 +81,10 @@ class QueueTests(TestCase):
         stopped = Deferred.fromCoroutine(self.engine.stop())
 
         async def stopping() -> bool:
-            return "no new work" in self.engine.log.read_text()
+            try:
+                return (await treq.get(f"{self.engine.api_url}/readyz", agent=Agent(reactor))).code == 503
+            except ConnectionRefusedError:
+                return True  # it closes its ports in the turn in which it stops to start jobs
 
         await eventually(reactor, "it stops", stopping, 20)
         self.worker.answer(self.worker.held[0])

@@ -133,10 +133,10 @@ class Topics:
         @raise TriggerRefused: It names no topic.
         """
         wanted = wish(trigger.config)
-        for problem in wanted.problems:
+        if wanted.problems:
             self._complaints.warn(
-                "{function} subscribes to {topic}: {problem}",
-                function=trigger.function_id, topic=wanted.topic, problem=problem,
+                "{function} subscribes to {topic}: {problems}",
+                function=trigger.function_id, topic=wanted.topic, problems="; ".join(wanted.problems),
             )  # fmt: skip
         place = trigger.namespace, trigger.function_id
         subscription = self.subscriptions.get(wanted.topic, {}).get(place)

@@ -7,9 +7,9 @@ from typing import Any
 
 from iii.modules.http.checks import Middleware
 from tests.core.case import PARENT
-from tests.core.fakes import connect, make_engine
+from tests.core.fakes import capture, connect, make_engine
 from tests.modules.http.fakes import Client, Invocation, Response, Server
-from tests.modules.http.test_exchange import ExchangeTestCase, capture
+from tests.modules.http.test_exchange import ExchangeTestCase
 
 CONTINUE = {"action": "continue"}
 

@@ -6,23 +6,16 @@ import gc
 import json
 
 from msgspec import Raw
-from twisted.logger import formatEvent, globalLogPublisher
+from twisted.logger import formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from iii.core.channels import Channel
 from iii.core.errors import FunctionNotFound
 from tests.core.case import PARENT
+from tests.core.fakes import capture
 from tests.modules.http.fakes import Client, Server
 
 ENVELOPE_404 = {"error": {"code": "NOT_FOUND", "message": "Not Found"}}
-
-
-def capture(case: SynchronousTestCase) -> list[dict[str, object]]:
-    """Return the list of what is logged from now on."""
-    events: list[dict[str, object]] = []
-    globalLogPublisher.addObserver(events.append)
-    case.addCleanup(globalLogPublisher.removeObserver, events.append)
-    return events
 
 
 def count_channels() -> int:

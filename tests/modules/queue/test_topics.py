@@ -6,11 +6,12 @@ import json
 from typing import Any
 
 from msgspec import Raw
+from twisted.logger import LogLevel, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from iii.modules.queue.subscribing import SubscriberConfig, wish
 from iii.modules.queue.topics import internal_name, topic_of
-from tests.core.fakes import FakeWorker, connect
+from tests.core.fakes import FakeWorker, capture, connect
 from tests.modules.queue.case import QueueTestCase
 
 
@@ -174,7 +175,8 @@ class PublishTests(TopicCase):
         self.assertNotIn("metadata", self.jobs()[0])
 
     def test_unknown_settings(self) -> None:
-        """What of a C{queue_config} is not known or wrong has no effect; what SDKs send is silently accepted."""
+        """What of a C{queue_config} is not known or wrong has no effect, and a warning; what SDKs send has neither."""
+        events = capture(self)
         self.subscribe(
             self.worker, "f", queue_config={"concurrency": "x", "maxRetry": 1, "visibilityTimeout": 30, "maxRetries": 0}
         )
@@ -182,6 +184,9 @@ class PublishTests(TopicCase):
         self.fail_job(self.jobs()[0])
         self.turn(100)
         self.assertEqual(len(self.jobs()), 1)
+        warnings = [formatEvent(event) for event in events if event["log_level"] is LogLevel.warn]
+        problems = "`queue_config.concurrency`: Expected `int | null`, got `str`; `queue_config.maxRetry` is not known"
+        self.assertEqual(warnings[0], f"f subscribes to orders: {problems}")
 
     def test_bounds_of_settings(self) -> None:
         """Numbers have the bounds that they have in the configuration; others have no effect, and a warning says so."""
