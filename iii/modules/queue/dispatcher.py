@@ -24,7 +24,7 @@ from iii.core.errors import FunctionNotFound
 from iii.core.invocations import Call, EngineErrorBody, error_body
 from iii.core.tracing import continued
 from iii.modules.queue.delivery import END, Line, Piece
-from iii.modules.queue.jobs import DEAD, DELAYED, READY, Job, JobStore, Target
+from iii.modules.queue.jobs import DEAD, DELAYED, INLINE, READY, Job, JobStore, Target
 from iii.modules.queue.ledger import LINGER, Ledger
 from iii.modules.queue.retry import INTERRUPTIONS, MAX_INTERRUPTIONS
 from iii.modules.queue.wakes import Wakes
@@ -203,7 +203,9 @@ class Dispatcher:
     # What comes.
 
     def arrived(self, queue: Queue, job: Job) -> None:
-        """A job has been committed."""
+        """A job has been committed.  A large payload is on disk, and is not kept in memory."""
+        if job.data is not None and len(job.data) > INLINE:
+            job.data = None
         queue.counts[job.state] += 1
         if job.state == DELAYED:
             queue.line.put_off(job)

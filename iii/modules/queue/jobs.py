@@ -111,6 +111,41 @@ class JobStore:
 
     def __init__(self, store: IStore) -> None:
         self._store = store
+        self._last_position: int
+
+    def start(self) -> None:
+        """Look where new jobs stand: behind all that are there.  Until then there are none."""
+        found: int | None = self._store.read("SELECT max(position) FROM job", ())[0][0]
+        self._last_position = found or 0
+
+    # Making.
+
+    def next_position(self) -> int:
+        """Return where a new job stands."""
+        self._last_position += 1
+        return self._last_position
+
+    def new(
+        self,
+        queue: str,
+        *,
+        id: str,
+        namespace: str,
+        function_id: str,
+        data: bytes,
+        created_ms: int,
+        due_ms: int,
+        traceparent: str | None,
+        baggage: str | None,
+        rank: int = 0,
+        group: str = "",
+    ) -> Job:
+        """Return a job that has just been created, and may run when it is due.  It stands behind all others."""
+        self._last_position += 1
+        return Job(  # by place: names would cost 0.6 us more
+            self._last_position, id, queue, DELAYED if due_ms > created_ms else READY, rank, group, namespace,
+            function_id, traceparent, baggage, 0, 0, due_ms, created_ms, 0, "", data,
+        )  # fmt: skip
 
     # Writing.
 
@@ -248,11 +283,6 @@ class JobStore:
     def counts(self) -> list[tuple[str, int, int]]:
         """Return how many jobs each queue has in each state."""
         return self._store.read("SELECT queue, state, count(*) FROM job GROUP BY queue, state", ())
-
-    def last_position(self) -> int:
-        """Return the highest position."""
-        found: int | None = self._store.read("SELECT max(position) FROM job", ())[0][0]
-        return found or 0
 
     def dead_by_id(self, queue: str, job_id: str, count: int) -> list[Job]:
         """Return a queue's dead letters of this id, which callers may use again, by position."""

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
 from hashlib import blake2b
-from itertools import count
 
 import msgspec
 from msgspec import Raw
@@ -34,7 +33,7 @@ from iii.modules.queue.errors import (
     QueueFull,
     QueueNotFound,
 )
-from iii.modules.queue.jobs import DELAYED, INLINE, READY, Change, IStore, Job
+from iii.modules.queue.jobs import Change, IStore, Job
 from iii.modules.queue.retry import Policy
 from iii.storage.errors import StorageError
 from iii.storage.schema import DEDUPLICATION
@@ -61,11 +60,6 @@ class NamedQueues:
     def __init__(self, dispatcher: Dispatcher, store: IStore, configs: Mapping[str, QueueConfig]) -> None:
         self._dispatcher, self._store, self._configs = dispatcher, store, configs
         self.queues = {name: Queue(PREFIX + name, name, Line(policy(config))) for name, config in configs.items()}
-        self._positions = count(1)
-
-    def start(self, positions: count[int]) -> None:
-        """@param positions: Where new jobs stand."""
-        self._positions = positions
 
     def enqueue(self, given: EnqueueRequest, caller: Caller) -> Deferred[Receipt]:
         """C{engine::queue::enqueue}: fires when the message is on disk."""
@@ -89,11 +83,19 @@ class NamedQueues:
         baggage = given.baggage
         if baggage is not None and "iii.tag." in baggage:
             baggage = _hidden.sub("", baggage).lstrip(",") or None
-        job = Job(
-            next(self._positions), given.messageReceiptId or ordered_id(now), queue.name,
-            DELAYED if due > now else READY, rank, group, given.namespace or DEFAULT_NAMESPACE, given.function_id,
-            given.traceparent, baggage, 0, 0, due, now, 0, "", data,
-        )  # fmt: skip
+        job = self._dispatcher.jobs.new(
+            queue.name,
+            id=given.messageReceiptId or ordered_id(now),
+            namespace=given.namespace or DEFAULT_NAMESPACE,
+            function_id=given.function_id,
+            data=data,
+            created_ms=now,
+            due_ms=due,
+            traceparent=given.traceparent,
+            baggage=baggage,
+            rank=rank,
+            group=group,
+        )
         if given.deduplication_key is not None:
             return self._enqueue_once(queue, job, given, config, now)
         return self._put(queue, config.max_jobs, job)
@@ -109,8 +111,6 @@ class NamedQueues:
 
     def _stored(self, queue: Queue, job: Job, _: None) -> Receipt:
         queue.coming -= 1
-        if job.data is not None and len(job.data) > INLINE:
-            job.data = None
         self._dispatcher.arrived(queue, job)
         return Receipt(job.id)
 

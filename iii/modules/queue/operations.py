@@ -9,7 +9,6 @@ else comes upon it.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from itertools import count
 
 import attrs
 import msgspec
@@ -19,7 +18,7 @@ from twisted.internet.task import deferLater
 
 from iii.modules.queue.delivery import BEGIN
 from iii.modules.queue.dispatcher import Dispatcher, Queue
-from iii.modules.queue.jobs import DEAD, INLINE, READY, Change, Job, Key
+from iii.modules.queue.jobs import DEAD, READY, Change, Job, Key
 from iii.modules.queue.topics import Topics, internal_name
 from iii.storage.errors import StorageError
 from iii.storage.schema import JOB
@@ -74,11 +73,6 @@ class Operations:
         self._dispatcher, self._jobs, self._topics, self._clock = dispatcher, dispatcher.jobs, topics, clock
         self._moving: set[int] = set()
         self._stopped: Deferred[None] | None = None
-        self._positions = count(1)
-
-    def start(self, positions: count[int]) -> None:
-        """@param positions: Where jobs stand that are delivered again."""
-        self._positions = positions
 
     def stop(self) -> Deferred[None]:
         """Begin no further piece.  @return: Fires when those begun are written."""
@@ -239,16 +233,14 @@ class Operations:
         for job in jobs:
             given = self._jobs.data(job) if data is None else data
             new = attrs.evolve(
-                job, position=next(self._positions), state=READY, attempts=0, interruptions=0, due_ms=now, failed_ms=0,
-                error="", data=given,
+                job, position=self._jobs.next_position(), state=READY, attempts=0, interruptions=0, due_ms=now,
+                failed_ms=0, error="", data=given,
             )  # fmt: skip
             changes += [(JOB, (job.position,), None), self._jobs.row(new)]
             revived.append(new)
         await self._write(jobs, changes)
         for new in revived:
             queue.counts[DEAD] -= 1
-            if new.data is not None and len(new.data) > INLINE:
-                new.data = None
             self._dispatcher.arrived(queue, new)
 
     async def _remove(self, queue: Queue, jobs: Sequence[Job]) -> None:

@@ -8,7 +8,6 @@ C{delivery.py}, and what is where on disk in C{jobs.py}.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import count
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults
@@ -102,12 +101,11 @@ class QueueModule(Service):
 
     def _take_up(self) -> None:
         jobs, queues = self._jobs, self.dispatcher.queues
-        positions = count(jobs.last_position() + 1)
+        jobs.start()
         for queue in self._named.queues.values():
             self.dispatcher.add(queue)
         self._pauses.start()
-        for part in (self._named, self._topics, self._operations):
-            part.start(positions)
+        self._topics.start()
         for name, state, number in jobs.counts():
             if name not in queues:
                 self.dispatcher.add(self._abandoned(name))

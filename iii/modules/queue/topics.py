@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from functools import partial
-from itertools import count
 from typing import Any
 
 import attrs
@@ -34,7 +33,7 @@ from iii.interfaces import ITriggerProvider
 from iii.modules.queue.delivery import Line
 from iii.modules.queue.dispatcher import Dispatcher, Queue
 from iii.modules.queue.errors import PublishFailed, TopicNotSet
-from iii.modules.queue.jobs import INLINE, READY, IStore, Job
+from iii.modules.queue.jobs import IStore, Job
 from iii.modules.queue.pauses import Pauses
 from iii.modules.queue.retry import Policy
 from iii.modules.queue.subscribing import (
@@ -108,16 +107,10 @@ class Topics:
         self._pauses = pauses
         self._defaults: QueueStore = settings.adapter.config  # type: ignore[assignment]
         self._complaints = Complaints(self.log, engine.clock)
-        self._positions = count(1)
         self.subscriptions: dict[str, dict[tuple[str, str], Subscription]] = {}
 
-    def start(self, positions: count[int]) -> None:
-        """
-        Take up the subscriptions that are on disk; their subscribers are still to come.
-
-        @param positions: Where new jobs stand.
-        """
-        self._positions = positions
+    def start(self) -> None:
+        """Take up the subscriptions that are on disk; their subscribers are still to come."""
         for topic, namespace, function_id, settings, seen_ms in self._store.read(
             "SELECT topic, namespace, function_id, settings, seen_ms FROM subscription ORDER BY position", ()
         ):
@@ -262,7 +255,7 @@ class Topics:
         if not subscriptions:
             return None
         now, data, baggage = self._dispatcher.now_ms(), bytes(given.data), caller.baggage
-        copies = []
+        jobs, copies = self._dispatcher.jobs, []
         for subscription in subscriptions.values():
             queue = subscription.queue
             if not subscription.wishes and queue.unfinished >= self._settings.absent_subscriber_max_jobs:
@@ -272,28 +265,29 @@ class Topics:
                     function=subscription.function_id, topic=given.topic, count=queue.unfinished,
                 )  # fmt: skip
                 continue
-            job = Job(
-                next(self._positions), ordered_id(now), queue.name, READY, 0, "", subscription.namespace,
-                subscription.function_id, caller.traceparent,
-                None if baggage is None else with_function(baggage, subscription.function_id), 0, 0, now, now, 0, "",
-                data,
-            )  # fmt: skip
+            job = jobs.new(
+                queue.name,
+                id=ordered_id(now),
+                namespace=subscription.namespace,
+                function_id=subscription.function_id,
+                data=data,
+                created_ms=now,
+                due_ms=now,
+                traceparent=caller.traceparent,
+                baggage=None if baggage is None else with_function(baggage, subscription.function_id),
+            )
             copies.append((queue, job))
         if not copies:
             return None
-        jobs = [job for _, job in copies]
-        store = self._dispatcher.jobs
         for queue, _ in copies:
             queue.coming += 1
-        return store.write(*map(store.row, jobs)).addCallbacks(
+        return jobs.write(*(jobs.row(job) for _, job in copies)).addCallbacks(
             partial(self._published, copies), partial(_not_published, copies)
         )
 
     def _published(self, copies: list[tuple[Queue, Job]], _: None) -> None:
         for queue, job in copies:
             queue.coming -= 1
-            if job.data is not None and len(job.data) > INLINE:
-                job.data = None
             self._dispatcher.arrived(queue, job)
 
 
