@@ -164,7 +164,9 @@ class Line:
             return None
         if self._holds and self._held_up() or self.parked and self.condition in self.parked:
             return None
-        if self._behind or self._in_order and not self._first(heap[0][1]):
+        if self.groups is None and heap[0] > self._ready_from:  # L{_behind}, once for each job
+            return None
+        if self._in_order and not self._first(heap[0][1]):
             return None
         if self._limit is not None and not self._take_token(now_ms):
             return None
@@ -256,7 +258,9 @@ class Line:
             self._note(self.parked[job.target], job)
             return
         self._held.add(position)
-        self._wait(job)
+        if job.state == DELAYED:
+            self._due_waiting += 1
+        heapq.heappush(self._heap, (job.rank, position, job))
 
     def _wait(self, job: Job) -> None:
         if job.state == DELAYED:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from functools import partial
 from hashlib import blake2b
 
 import msgspec
@@ -58,7 +57,7 @@ class NamedQueues:
     """
 
     def __init__(self, dispatcher: Dispatcher, store: IStore, configs: Mapping[str, QueueConfig]) -> None:
-        self._dispatcher, self._store, self._configs = dispatcher, store, configs
+        self._dispatcher, self._jobs, self._store, self._configs = dispatcher, dispatcher.jobs, store, configs
         self.queues = {name: Queue(PREFIX + name, name, Line(policy(config))) for name, config in configs.items()}
 
     def enqueue(self, given: EnqueueRequest, caller: Caller) -> Deferred[Receipt]:
@@ -83,7 +82,7 @@ class NamedQueues:
         baggage = given.baggage
         if baggage is not None and "iii.tag." in baggage:
             baggage = _hidden.sub("", baggage).lstrip(",") or None
-        job = self._dispatcher.jobs.new(
+        job = self._jobs.new(
             queue.name,
             id=given.messageReceiptId or ordered_id(now),
             namespace=given.namespace or DEFAULT_NAMESPACE,
@@ -103,13 +102,13 @@ class NamedQueues:
     def _put(self, queue: Queue, limit: int | None, job: Job, *others: Change) -> Deferred[Receipt]:
         if limit is not None and queue.unfinished >= limit:
             raise QueueFull(queue.shown, limit)
-        jobs = self._dispatcher.jobs
+        jobs = self._jobs
         queue.coming += 1
         return jobs.write(jobs.row(job), *others).addCallbacks(
-            partial(self._stored, queue, job), partial(_not_taken, queue)
+            self._stored, _not_taken, callbackArgs=(queue, job), errbackArgs=(queue,)
         )
 
-    def _stored(self, queue: Queue, job: Job, _: None) -> Receipt:
+    def _stored(self, _: None, queue: Queue, job: Job) -> Receipt:
         queue.coming -= 1
         self._dispatcher.arrived(queue, job)
         return Receipt(job.id)
@@ -141,7 +140,7 @@ class NamedQueues:
         return self._put(queue, config.max_jobs, job, (DEDUPLICATION, key, (job.id, now + window)))
 
 
-def _not_taken(queue: Queue, failure: Failure) -> Receipt:
+def _not_taken(failure: Failure, queue: Queue) -> Receipt:
     queue.coming -= 1
     return _not_stored(failure)
 
