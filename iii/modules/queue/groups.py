@@ -9,7 +9,8 @@ begin is known, so that a group with a million jobs that cannot run costs no mor
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from enum import Enum
 
 import attrs
 
@@ -18,7 +19,30 @@ from iii.modules.queue.jobs import DELAYED, Job, Target
 FOLLOWING = 32
 """Jobs of one group that are kept behind its head."""
 MAX_GROUPS = 100_000
-"""Groups of one queue that are known at one time; more must wait, also those that could run."""
+"""Groups tracked per queue.  Jobs of further groups wait until one has finished, even if they could run."""
+
+
+class State(Enum):
+    """Where the head of a group is."""
+
+    HEAD = "in the line: it waits there, or runs"
+    RETRY = "on disk, until its moment comes"
+    PARKED = "on disk, until its function comes"
+    READ = "among what is to be read next"
+
+
+NEXT: Mapping[tuple[State, str], State] = {
+    (State.HEAD, "failed"): State.RETRY,
+    (State.HEAD, "parked"): State.PARKED,
+    (State.HEAD, "ended"): State.READ,  # unless the next one is known, or there is none
+    (State.RETRY, "due"): State.HEAD,
+    (State.RETRY, "withdrawn"): State.READ,
+    (State.PARKED, "withdrawn"): State.READ,
+    (State.PARKED, "released"): State.READ,
+    (State.READ, "found"): State.HEAD,
+    (State.READ, "found delayed"): State.RETRY,
+}
+"""What a state and an event lead to; nothing else happens to a group."""
 
 
 @attrs.define(eq=False)
@@ -26,8 +50,6 @@ class Group:
     """
     A group with a head.
 
-    @ivar state: C{head}: it waits in the line or runs; C{retry}: on disk, for its moment; C{parked}: on disk, for its
-        function; C{read}: it is among what is to be read next.
     @ivar following: The jobs behind the head.
     @ivar more: Where on disk further ones begin, if there are any.
     @ivar target: The function that it waits for.
@@ -35,7 +57,7 @@ class Group:
     """
 
     name: str
-    state: str = "head"
+    state: State = State.HEAD
     following: deque[Job] = attrs.field(factory=deque)
     more: int | None = None
     target: Target | None = None
@@ -75,10 +97,10 @@ class Groups:
         if group is None:
             self._groups[job.group] = Group(job.group)
             return True
-        if group.state == "retry" and job.state == DELAYED:
-            group.state = "head"
+        if group.state is State.RETRY and job.state == DELAYED:
+            self._move(group, "due")
             return True
-        if keep and group.state == "head" and group.more is None and len(group.following) < self._following:
+        if keep and group.state is State.HEAD and group.more is None and len(group.following) < self._following:
             following = group.following
             behind = len(following)
             while behind and following[behind - 1].position > job.position:  # its removal has failed
@@ -118,11 +140,11 @@ class Groups:
             return []
         head = found[0]
         if head.state == DELAYED and head.due_ms > now_ms:
-            group.state = "retry"
+            self._move(group, "found delayed")
             if len(found) > 1:
                 self._note(group, found[1].position)
             return []
-        group.state = "head"
+        self._move(group, "found")
         group.following = deque(found[1:])
         self.kept += len(group.following)
         return found
@@ -131,19 +153,17 @@ class Groups:
         """A head has ended, or was withdrawn: return the next one, if it is known."""
         group = self._groups[job.group]
         if group.following:
-            group.state = "head"
             self.kept -= 1
             return group.following.popleft()
         if group.more is None:
-            self._unpark(group)
             del self._groups[job.group]
         else:
-            self._read_next(group)
+            self._read_next(group, "ended")
         return None
 
     def retries(self, job: Job) -> list[Job]:
         """A head will run again later, and is on disk until then: return those that were kept behind it."""
-        return self._leave(self._groups[job.group], "retry")
+        return self._leave(self._groups[job.group], "failed")
 
     def park(self, job: Job, target: Target) -> list[Job]:
         """A head waits for a function, on disk: return those that were kept behind it."""
@@ -159,12 +179,12 @@ class Groups:
         for name in sorted(self._parked.get(target, ()), key=lambda name: self._groups[name].more or 0):
             group = self._groups[name]
             self._unpark(group)
-            self._read_next(group)
+            self._read_next(group, "released")
 
     def wait(self, names: Iterable[str]) -> None:
         """At the start: groups whose heads are on disk, for their moment."""
         for name in names:
-            self._groups[name] = Group(name, "retry", more=0)
+            self._groups[name] = Group(name, State.RETRY, more=0)
 
     def forget(self, job: Job) -> list[Job]:
         """A head that waits goes back to the disk, to be read again: return those that were kept behind it."""
@@ -188,16 +208,16 @@ class Groups:
         group = self._groups.get(job.group)
         if group is None:
             return
-        if group.state == "retry" and job.state == DELAYED or job.position == group.parked:
+        if group.state is State.RETRY and job.state == DELAYED or job.position == group.parked:
             self._unpark(group)
-            self._read_next(group)
+            self._read_next(group, "withdrawn")
 
-    def _leave(self, group: Group, state: str) -> list[Job]:
+    def _leave(self, group: Group, event: str) -> list[Job]:
         """A head has gone to the disk, and so do those behind it."""
         dropped = list(group.following)
         group.following.clear()
         self.kept -= len(dropped)
-        group.state = state
+        self._move(group, event)
         if dropped:
             self._note(group, dropped[0].position)
         return dropped
@@ -206,8 +226,11 @@ class Groups:
         if group.more is None or position < group.more:
             group.more = position
 
-    def _read_next(self, group: Group) -> None:
-        group.state = "read"
+    def _move(self, group: Group, event: str) -> None:
+        group.state = NEXT[group.state, event]
+
+    def _read_next(self, group: Group, event: str) -> None:
+        self._move(group, event)
         if group.more is None:
             group.more = 0
         self.to_read[group.name] = None
