@@ -11,11 +11,11 @@ it knows every job, or knows where to find it:
    next one is.  When it comes, they stand in the line where their position puts them: before what was enqueued later.
  - jobs whose function is not there are I{parked}: forgotten, but for the first one.  When the function comes, reading
    goes back to it.
- - jobs whose function takes no more calls for the moment are I{held}, and set aside here, so that others may start.
+ - jobs whose function takes no more calls for the moment are set aside here, so that others may start.
  - of a FIFO queue, L{Groups} knows which jobs must wait for others.
 
-Reading may so come upon a job twice.  What the line speaks for at the moment is in C{held}, and is not taken again: it
-waits, or runs, or what has become of it is just being written.
+Reading may so come upon a job twice.  C{held} contains every job that waits in memory, is running, or whose outcome is
+being written; reading skips these.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from itertools import chain
 
 import attrs
 
-from iii.config.blocks.queue import RateLimit
 from iii.modules.queue.groups import FOLLOWING, Groups
 from iii.modules.queue.jobs import DELAYED, Job, Key, Target
+from iii.modules.queue.rate import Rate
 from iii.modules.queue.retry import Policy
 
 WINDOW = 512
@@ -105,9 +105,8 @@ class Line:
         self._next_due: int | None = None
         self._due_waiting = 0
         self._retrying: set[int] = set()  # of a queue in order, what must come first
-        self._limit: RateLimit | None = None
+        self._rate: Rate | None = None
         self._in_order, self._retrying_known = False, True
-        self._tokens, self._filled_ms = 0.0, 0
         self.groups: Groups | None = None
         self.follow(policy)
         self._retrying_known = True
@@ -121,9 +120,10 @@ class Line:
         self._in_order = in_order
         if policy.ordered == "groups" and self.groups is None and not self._held:
             self.groups = Groups(following=self._following)
-        if policy.rate_limit != self._limit:
-            self._limit = policy.rate_limit
-            self._tokens = 0.0 if self._limit is None else float(self._limit.jobs)
+        if policy.rate_limit is None:
+            self._rate = None
+        elif self._rate is None or self._rate.limit != policy.rate_limit:
+            self._rate = Rate(policy.rate_limit)
 
     def ask(self, condition: Target | None) -> None:
         """Ask this function before each delivery from now on; what waits for another one does so no more."""
@@ -168,7 +168,7 @@ class Line:
             return None
         if self._in_order and not self._first(heap[0][1]):
             return None
-        if self._limit is not None and not self._take_token(now_ms):
+        if self._rate is not None and not self._rate.take(now_ms):
             return None
         job = heapq.heappop(heap)[2]
         if job.state == DELAYED:
@@ -199,27 +199,15 @@ class Line:
             for entry in aside:
                 heapq.heappush(self._heap, entry)
 
-    def _take_token(self, now_ms: int) -> bool:
-        limit = self._limit
-        assert limit is not None
-        passed = max(0, now_ms - self._filled_ms)
-        self._filled_ms = now_ms
-        self._tokens = min(float(limit.jobs), self._tokens + passed * limit.jobs / limit.per_ms)
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
-
     def wake_ms(self, now_ms: int) -> int | None:
         """When L{next} or L{wanted} may have something that they have not now, as far as time alone decides."""
-        if self._next_due is None and self._limit is None and not self._holds or self.paused or not self.attended:
+        if self._next_due is None and self._rate is None and not self._holds or self.paused or not self.attended:
             return None
         moments = list(self._holds.values())
         if self._next_due is not None:
             moments.append(self._next_due)
-        limit = self._limit
-        if limit is not None and self._heap and self._tokens < 1 and len(self.running) < self._concurrency:
-            moments.append(now_ms + int((1 - self._tokens) * limit.per_ms / limit.jobs) + 1)
+        if self._rate is not None and self._heap and len(self.running) < self._concurrency:
+            moments.append(self._rate.next_ms(now_ms))
         return min((moment for moment in moments if moment > now_ms), default=None)
 
     # What comes.
@@ -312,8 +300,8 @@ class Line:
 
         @param target: Its own function, or the condition.
         """
-        if self._limit is not None:
-            self._tokens += 1
+        if self._rate is not None:
+            self._rate.give_back()
         if self._in_order and job.state == DELAYED:
             self._retrying.add(job.position)
         self.again(job)
@@ -339,8 +327,8 @@ class Line:
         parked.deadline_ms = min(parked.deadline_ms, deadline_ms)
         del self.running[job.position]
         self._held.discard(job.position)
-        if self._limit is not None:
-            self._tokens += 1
+        if self._rate is not None:
+            self._rate.give_back()
         if self._grouped(job):
             assert self.groups is not None
             self._drop(self.groups.park(job, target))
@@ -362,10 +350,6 @@ class Line:
             self._next_due = min(parked.due[0], parked.due[0] if self._next_due is None else self._next_due)
         if self.groups is not None:
             self.groups.release(target)
-
-    def overdue(self, now_ms: int) -> list[Target]:
-        """The functions that some parked job has waited for too long."""
-        return [target for target, parked in self.parked.items() if parked.deadline_ms <= now_ms]
 
     # What somebody takes out.
 

@@ -95,7 +95,7 @@ class JobView(msgspec.Struct, omit_defaults=True):
     """
     A job.
 
-    @ivar due_at_ms: When it may run, or might since.
+    @ivar due_at_ms: The earliest time at which it may run; may be in the past.
     @ivar attempts: Deliveries that have failed.
     @ivar interruptions: Deliveries that ended because the worker went.
     """

@@ -56,7 +56,7 @@ class Job:
     @ivar data: The payload, JSON; C{None}: it is large, and on disk.
     @ivar attempts: Deliveries that have failed.
     @ivar interruptions: Deliveries that ended because the worker went.
-    @ivar due_ms: When it may run, or might since, in milliseconds since the epoch.
+    @ivar due_ms: The earliest time at which it may run, in milliseconds since the epoch; may be in the past.
     @ivar failed_ms: When it became a dead letter.
     @ivar error: The latest failure, an C{ErrorBody} as JSON.
     """

@@ -9,7 +9,7 @@ import attrs
 from iii.config.blocks.queue import RateLimit
 
 MAX_INTERRUPTIONS = 3
-"""So often a job is delivered again, without that counting as a failure, because its worker went."""
+"""Redeliveries after a worker disconnects that do not count as failures."""
 INTERRUPTIONS = ("invocation_stopped", "channel_send_failed")
 """Codes of the engine's own errors that mean that."""
 
