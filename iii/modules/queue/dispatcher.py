@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import ClassVar
 
-import attrs
 import msgspec
 from msgspec import Raw
 from twisted.internet.interfaces import IReactorTime
@@ -23,9 +22,11 @@ from iii.core.engine import Engine
 from iii.core.errors import FunctionNotFound
 from iii.core.invocations import Call, EngineErrorBody, error_body
 from iii.core.tracing import continued
-from iii.modules.queue.delivery import END, Line, Piece
-from iii.modules.queue.jobs import DEAD, DELAYED, INLINE, READY, Job, JobStore, Target
+from iii.modules.queue.delivery import END, Piece
+from iii.modules.queue.jobs import DEAD, DELAYED, INLINE, Job, JobStore, Target
 from iii.modules.queue.ledger import LINGER, Ledger
+from iii.modules.queue.missing import MissingFunctions
+from iii.modules.queue.queues import Queue
 from iii.modules.queue.retry import INTERRUPTIONS, MAX_INTERRUPTIONS
 from iii.modules.queue.wakes import Wakes
 from iii.storage.errors import StorageError
@@ -43,59 +44,6 @@ MANY_MISSING_MS = 60_000
 MAX_ERROR = 4000
 """Characters that are kept of what a failure says, and of its stack trace."""
 FALSE = Raw(b"false")
-
-
-@attrs.define(eq=False)
-class Queue:
-    """
-    A queue at work.
-
-    @ivar name: Its internal name (spec/queue.md, 9), under which its jobs are stored.
-    @ivar shown: What users call it: a named queue, or a topic.
-    @ivar topic: It belongs to a subscriber of the topic.
-    @ivar counts: How many jobs there are in each state; those that run are counted where they are on disk.
-    @ivar coming: How many new ones are just being written.
-    @ivar delivered: How many jobs have ended well since the start; likewise C{failed}, of deliveries, C{retried}, of
-        those of them that are followed by another one, and C{buried}, of jobs that have become dead letters.
-    """
-
-    name: str
-    shown: str
-    line: Line
-    topic: bool = False
-    counts: list[int] = attrs.field(factory=lambda: [0, 0, 0])
-    coming: int = 0
-    delivered: int = 0
-    failed: int = 0
-    retried: int = 0
-    buried: int = 0
-    scheduled: bool = False
-
-    @property
-    def unfinished(self) -> int:
-        """Jobs that wait or run, or are about to."""
-        return self.counts[READY] + self.counts[DELAYED] + self.coming
-
-    def in_states(self) -> tuple[int, int, int]:
-        """How many jobs wait, wait for their moment, and run."""
-        running = self.line.running.values()
-        delayed = sum(job.state == DELAYED for job in running)
-        ready = len(running) - delayed
-        return self.counts[READY] - ready, self.counts[DELAYED] - delayed, len(running)
-
-
-@attrs.define
-class Missing:
-    """
-    A function that some queue waits for.
-
-    @ivar since_ms: When it was first missed.
-    @ivar unused: How many seconds nothing has been parked for it.
-    """
-
-    since_ms: int
-    queues: dict[Queue, None] = attrs.field(factory=dict)
-    unused: int = 0
 
 
 class Dispatcher:
@@ -127,7 +75,7 @@ class Dispatcher:
         self._named: dict[str, dict[str, Queue]] = {}
         self.ledger = Ledger(jobs, clock, self.serve_all, linger)
         self.stopping, self._stopped = True, False
-        self._missing: dict[Target, Missing] = {}
+        self._missing = MissingFunctions(engine.functions, self.serve)
         self._scheduled: list[Queue] = []
         self._wakes: Wakes[Queue] = Wakes(clock, self.serve)
         self._complaints = Complaints(self.log, clock)
@@ -137,7 +85,7 @@ class Dispatcher:
     def start(self) -> None:
         """Begin to deliver."""
         self.stopping = False
-        self._engine.functions.observers.append(self._function_changed)
+        self._missing.start()
         self.serve_all()
 
     def drain(self) -> None:
@@ -153,8 +101,7 @@ class Dispatcher:
     def stop(self) -> None:
         """Hand what is to be recorded to the store.  What still runs will run again."""
         self.drain()
-        if self._function_changed in self._engine.functions.observers:
-            self._engine.functions.observers.remove(self._function_changed)
+        self._missing.stop()
         self._stopped = True
         self.ledger.flush()
 
@@ -166,16 +113,7 @@ class Dispatcher:
         """Once a second: write again what failed to be written, and end the wait for functions that do not come."""
         if self.ledger.failing:
             self.ledger.flush()
-        now = self.now_ms()
-        for target, missing in list(self._missing.items()):
-            waiting = [queue for queue in missing.queues if target in queue.line.parked]
-            missing.unused = 0 if waiting else missing.unused + 1
-            if missing.unused > 60:
-                del self._missing[target]
-            for queue in waiting:
-                if queue.line.parked[target].deadline_ms <= now:
-                    queue.line.release(target)
-                    self.serve(queue)
+        self._missing.look(self.now_ms())
 
     # Which queues there are.
 
@@ -426,28 +364,12 @@ class Dispatcher:
         "worker_overloaded": _overloaded,
     }
 
-    # Functions that are not there.
-
     def _park(self, queue: Queue, job: Job, target: Target, now: int) -> None:
-        missing = self._missing.get(target)
-        if missing is None:
-            missing = Missing(now)
-        deadline = max(job.due_ms, missing.since_ms) + queue.line.policy.missing_function_timeout_ms
+        deadline = self._missing.deadline_ms(queue, job, target, now)
         if deadline <= now:
             self._bury(queue, job, error_body(FunctionNotFound(target[1], target[0])))
-        elif queue.line.park(job, target, deadline):
-            self._missing[target] = missing
-            missing.queues[queue] = None
-        else:
+        elif not self._missing.park(queue, job, target, deadline, now):
             self._put_off(queue, job, MANY_MISSING_MS)
-
-    def _function_changed(self, namespace: str, function_id: str) -> None:
-        target = namespace, function_id
-        if target not in self._missing or self._engine.functions.find(namespace, function_id) is None:
-            return
-        for queue in self._missing.pop(target).queues:
-            queue.line.release(target)
-            self.serve(queue)
 
 
 def _metadata(queue: Queue, job: Job) -> Raw:

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from math import nan
 
 from iii.core.figures import Figure
-from iii.modules.queue.dispatcher import Dispatcher, Queue
+from iii.modules.queue.dispatcher import Dispatcher
 from iii.modules.queue.jobs import DEAD
+from iii.modules.queue.queues import Queue
 from iii.storage.errors import StorageError
 
 MAX_SHOWN = 200

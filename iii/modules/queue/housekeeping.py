@@ -8,9 +8,10 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from iii.config.blocks.queue import QueueSettings
-from iii.modules.queue.dispatcher import Dispatcher, Queue
+from iii.modules.queue.dispatcher import Dispatcher
 from iii.modules.queue.jobs import DEAD, IStore
 from iii.modules.queue.operations import Filter, Operations
+from iii.modules.queue.queues import Queue
 from iii.modules.queue.topics import Topics
 from iii.storage.errors import StorageError
 from iii.storage.schema import DEDUPLICATION

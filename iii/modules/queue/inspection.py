@@ -10,9 +10,10 @@ import msgspec
 from msgspec import Meta, Raw
 
 from iii.config.blocks.queue import QueueConfig
-from iii.modules.queue.dispatcher import Dispatcher, Queue
+from iii.modules.queue.dispatcher import Dispatcher
 from iii.modules.queue.jobs import DEAD, STATES, Job, JobStore, select
 from iii.modules.queue.operations import error_of
+from iii.modules.queue.queues import Queue
 from iii.modules.queue.topics import Topics
 from iii.storage.errors import TooMuchToList
 

@@ -22,7 +22,7 @@ from iii.core.enqueuing import EnqueueRequest, Receipt
 from iii.core.functions import Caller
 from iii.core.ids import ordered_id
 from iii.modules.queue.delivery import Line
-from iii.modules.queue.dispatcher import Dispatcher, Queue
+from iii.modules.queue.dispatcher import Dispatcher
 from iii.modules.queue.errors import (
     EnqueueFailed,
     GroupMissing,
@@ -33,6 +33,7 @@ from iii.modules.queue.errors import (
     QueueNotFound,
 )
 from iii.modules.queue.jobs import Change, IStore, Job
+from iii.modules.queue.queues import Queue
 from iii.modules.queue.retry import Policy
 from iii.storage.errors import StorageError
 from iii.storage.schema import DEDUPLICATION

@@ -17,8 +17,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from iii.modules.queue.delivery import BEGIN
-from iii.modules.queue.dispatcher import Dispatcher, Queue
+from iii.modules.queue.dispatcher import Dispatcher
 from iii.modules.queue.jobs import DEAD, READY, Change, Job, Key
+from iii.modules.queue.queues import Queue
 from iii.modules.queue.topics import Topics, internal_name
 from iii.storage.errors import StorageError
 from iii.storage.schema import JOB

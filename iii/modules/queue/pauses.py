@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from iii.modules.queue.dispatcher import Dispatcher, Queue
+from iii.modules.queue.dispatcher import Dispatcher
 from iii.modules.queue.errors import QueueNotFound
 from iii.modules.queue.jobs import IStore
 from iii.modules.queue.named import PREFIX
+from iii.modules.queue.queues import Queue
 from iii.storage.schema import PAUSED_QUEUE
 
 TOPIC = "topic::"

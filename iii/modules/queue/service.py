@@ -21,7 +21,7 @@ from iii.core.engine import Engine
 from iii.core.functions import FunctionDeclaration
 from iii.interfaces import IModule, ITriggerProvider
 from iii.modules.queue.delivery import Line
-from iii.modules.queue.dispatcher import Dispatcher, Queue
+from iii.modules.queue.dispatcher import Dispatcher
 from iii.modules.queue.figures import Figures
 from iii.modules.queue.functions import QueueFunctions
 from iii.modules.queue.groups import MAX_GROUPS
@@ -32,6 +32,7 @@ from iii.modules.queue.ledger import LINGER
 from iii.modules.queue.named import PREFIX, NamedQueues
 from iii.modules.queue.operations import Operations
 from iii.modules.queue.pauses import Pauses
+from iii.modules.queue.queues import Queue
 from iii.modules.queue.retry import Policy
 from iii.modules.queue.topics import Topics, topic_of
 

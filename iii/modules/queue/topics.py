@@ -31,10 +31,11 @@ from iii.core.tracing import with_function
 from iii.core.triggers import Trigger
 from iii.interfaces import ITriggerProvider
 from iii.modules.queue.delivery import Line
-from iii.modules.queue.dispatcher import Dispatcher, Queue
+from iii.modules.queue.dispatcher import Dispatcher
 from iii.modules.queue.errors import PublishFailed, TopicNotSet
 from iii.modules.queue.jobs import IStore, Job
 from iii.modules.queue.pauses import Pauses
+from iii.modules.queue.queues import Queue
 from iii.modules.queue.retry import Policy
 from iii.modules.queue.subscribing import (
     SubscriberConfig,

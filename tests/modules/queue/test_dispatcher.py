@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from iii.modules.queue.delivery import Line, Piece
-from iii.modules.queue.dispatcher import Queue
+from iii.modules.queue.queues import Queue
 from iii.modules.queue.retry import Policy
 from tests.modules.queue.case import QueueTestCase
 
