@@ -46,7 +46,7 @@ class StoreFile:
         self.directory = directory
         self.path = directory / FILE
         self._lock: int | None = None
-        self._noted = ""
+        self._noted = self._boot = ""
         self._inode: tuple[int, int] | None = None  # of the file that was opened
 
     def open(self) -> None:
@@ -57,6 +57,7 @@ class StoreFile:
         """
         try:
             self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._boot = boot_id()
             check = self._take_lock()
             for name in sorted(
                 entry.name for entry in self.directory.iterdir() if entry.is_file() and entry.name not in OURS
@@ -90,7 +91,7 @@ class StoreFile:
         @raise CannotOpenStore: The file is not there any more, so that what is written would be lost.
         """
         self._check_there()
-        note = f"{os.getpid()} {WRITING} {boot_id()}"
+        note = f"{os.getpid()} {WRITING} {self._boot}"
         if self._noted != note:
             self._note(note)
 
@@ -170,7 +171,7 @@ class StoreFile:
             raise self._refusal(f"another engine has it open (process {process or 'unknown'})") from error
         if doing != WRITING:
             return None
-        return "quick_check" if boot and boot == boot_id() else "integrity_check"
+        return "quick_check" if boot and boot == self._boot else "integrity_check"
 
     def _note(self, text: str) -> None:
         assert self._lock is not None

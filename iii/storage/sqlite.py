@@ -190,7 +190,7 @@ class Store(Service):
         batch, error = outcome.batch, outcome.error
         if error is None:
             self._waiting_bytes -= batch.size
-            if batch.waiting:
+            if batch.rows or batch.removed:
                 self.failing = None
             # What is read meanwhile waits in this batch, too, and is answered after the changes that it has seen.
             for waiting in batch.waiting:

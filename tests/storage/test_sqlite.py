@@ -339,6 +339,15 @@ class WriteTests(StoreCase):
         found = store.read(f"SELECT position, {columns} FROM job", ())
         self.assertEqual(found, [(1, 0, 0, 0, 0, 0, "", b"1"), (2, 1, 2, 3, 4, 5, "e", b"1")])
 
+    async def test_nothing_written(self) -> None:
+        """That there was nothing to write does not show that the disk takes something again."""
+        store = self.open()
+        await failure_of(store.write((STATE, ("s", "k"), WRONG)), StorageError)
+        await store.write()
+        self.assertIsNotNone(store.failing)
+        await self.put(store, "k")
+        self.assertIsNone(store.failing)
+
     async def test_full(self) -> None:
         """When the file has reached its limit, writes are refused until something is removed."""
         store = self.open(max_bytes=300_000)
