@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from iii.modules.queue.jobs import Job, JobStore
+from iii.modules.queue.jobs import Change, Job, JobStore
 from iii.storage.errors import StorageError
 from iii.storage.schema import JOB
 
@@ -76,22 +76,24 @@ class Ledger:
         if timer is not None and timer.active():
             timer.cancel()
         entries, self._entries = self._entries, []
-        if not entries:
-            return
-        changes = [(JOB, (position,), None) if job is None else self._jobs.outcome(job) for position, job, _ in entries]
-        self._jobs.record(*changes).addCallbacks(
-            self._committed, self._not_committed, callbackArgs=(entries,), errbackArgs=(entries,)
-        ).addErrback(lambda failure: self.log.failure("what follows the end of a job has failed", failure))
+        # Apart from each other: in memory that is full, the ends make room for the others.
+        self._write([(self._jobs.outcome(job), entry) for entry in entries if (job := entry[1]) is not None])
+        self._write([((JOB, (entry[0],), None), entry) for entry in entries if entry[1] is None])
+
+    def _write(self, parts: list[tuple[Change, Entry]]) -> None:
+        if parts:
+            entries = [entry for _, entry in parts]
+            self._jobs.record(*(change for change, _ in parts)).addCallbacks(
+                self._committed, self._not_committed, callbackArgs=(entries,), errbackArgs=(entries,)
+            ).addErrback(lambda failure: self.log.failure("what follows the end of a job has failed", failure))
 
     def _committed(self, _: None, entries: list[Entry]) -> None:
         for _position, _job, written in entries:
             written()
-        if self.failing:
+        if self.failing and not self._entries:
             self.failing = False
             self.log.info("the outcomes of jobs are recorded again")
             self._recovered()
-            if self._entries:
-                self.flush()
 
     def _not_committed(self, failure: Failure, entries: list[Entry]) -> None:
         failure.trap(StorageError)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from twisted.internet.defer import Deferred, fail
+
 from iii.modules.queue.ledger import LINGER
+from iii.storage.batch import Change
+from iii.storage.errors import StoreFull
 from tests.modules.queue.case import QueueTestCase
 
 
@@ -52,3 +56,24 @@ class LingerTests(QueueTestCase):
         self.answer(self.jobs()[0])
         self.module.stopService()
         self.assertEqual(self.rows(), [])
+
+    def test_full_memory(self) -> None:
+        """In memory that is full, the ends of jobs make room for the retries of others, and all goes on."""
+        self.enqueue("a" * 10_000)
+        self.enqueue("b")
+        (large, small), record = self.jobs(), self.store.record
+
+        def full(*changes: Change) -> Deferred[None]:
+            no_room = self.rows() and any(values is not None for _, _, values in changes) and len(self.rows()) > 1
+            return fail(StoreFull("engine.limits.memory_store_bytes", 1)) if no_room else record(*changes)
+
+        self.patch(self.store, "record", full)
+        self.fail_job(small)
+        self.answer(large)
+        self.turn(1)
+        self.assertEqual(self.rows("state, attempts"), [(0, 0)])
+        self.turn(1)
+        self.assertEqual(self.rows("state, attempts"), [(1, 1)])
+        self.enqueue("c")
+        self.assertEqual(self.payloads()[-1], "c")
+        self.flushLoggedErrors()
