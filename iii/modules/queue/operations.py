@@ -8,7 +8,7 @@ else comes upon it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import attrs
 import msgspec
@@ -89,14 +89,7 @@ class Operations:
         @return: How many.
         @raise StorageError: Some may have been.
         """
-        moved = 0
-        async for queue, jobs in self._dead(queues, wanted):
-            taken = jobs if limit is None else jobs[: limit - moved]
-            await self._revive(queue, taken)
-            moved += len(taken)
-            if moved == limit:
-                break
-        return moved
+        return await self._each_piece(self._revive, queues, wanted, limit)
 
     async def redrive_one(
         self, queues: Sequence[Queue], message_id: str, data: bytes | None = None, function_id: str | None = None
@@ -118,14 +111,7 @@ class Operations:
 
     async def discard(self, queues: Sequence[Queue], wanted: Filter, limit: int | None = None) -> int:
         """Remove dead letters, the oldest first.  @return: How many."""
-        removed = 0
-        async for queue, jobs in self._dead(queues, wanted):
-            taken = jobs if limit is None else jobs[: limit - removed]
-            await self._remove(queue, taken)
-            removed += len(taken)
-            if removed == limit:
-                break
-        return removed
+        return await self._each_piece(self._remove, queues, wanted, limit)
 
     async def discard_one(self, queues: Sequence[Queue], message_id: str) -> int:
         """Remove one dead letter.  @return: 1, or 0 when it is none."""
@@ -212,6 +198,23 @@ class Operations:
         for job in jobs:
             queue.line.written(job)
         self._dispatcher.serve(queue)
+
+    async def _each_piece(
+        self,
+        move: Callable[[Queue, list[Job]], Awaitable[None]],
+        queues: Sequence[Queue],
+        wanted: Filter,
+        limit: int | None,
+    ) -> int:
+        """Do something with dead letters, the oldest first.  @return: With how many."""
+        moved = 0
+        async for queue, jobs in self._dead(queues, wanted):
+            taken = jobs if limit is None else jobs[: limit - moved]
+            await move(queue, taken)
+            moved += len(taken)
+            if moved == limit:
+                break
+        return moved
 
     async def _dead(self, queues: Sequence[Queue], wanted: Filter) -> AsyncIterator[tuple[Queue, list[Job]]]:
         """Go over the dead letters that there are now, in pieces."""
