@@ -28,6 +28,7 @@ import attrs
 
 from iii.modules.queue.groups import FOLLOWING, Groups
 from iii.modules.queue.jobs import DELAYED, Job, Key, Target
+from iii.modules.queue.parking import MAX_MISSING, Parking
 from iii.modules.queue.rate import Rate
 from iii.modules.queue.retry import Policy
 
@@ -35,8 +36,6 @@ WINDOW = 512
 """Jobs that a line knows at one time, about."""
 MAX_RETRYING = 100_000
 """Jobs waiting for a retry that a queue in order knows when it begins to be in order."""
-MAX_MISSING = 1000
-"""Functions that a line parks jobs for at one time."""
 BEGIN: Key = (-(2**62), 0)
 END: Key = (2**62, 2**62)
 
@@ -57,19 +56,6 @@ class Piece:
     count: int
     group: str = ""
     without: frozenset[Target] = frozenset()
-
-
-@attrs.define
-class Parked:
-    """
-    Where the jobs of a function that is not there begin.
-
-    @ivar deadline_ms: When the first of them has waited too long.
-    """
-
-    deadline_ms: int
-    ready: Key | None = None
-    due: Key | None = None
 
 
 class Line:
@@ -93,9 +79,9 @@ class Line:
         """
         self.paused, self.attended = False, True
         self.running: dict[int, Job] = {}
-        self.parked: dict[Target, Parked] = {}
+        self.parked = Parking(max_missing)
         self.condition: Target | None = None
-        self._window, self._max_missing, self._following = window, max_missing, following
+        self._window, self._following = window, following
         self._heap: list[tuple[int, int, Job]] = []
         self._held: set[int] = set()
         self._holds: dict[Target, int] = {}  # until when, in the order in which they began
@@ -243,12 +229,10 @@ class Line:
                     self._held.add(position)
                 return
         elif self.parked and job.target in self.parked:
-            self._note(self.parked[job.target], job)
+            self.parked.note(job.target, job)
             return
         self._held.add(position)
-        if job.state == DELAYED:
-            self._due_waiting += 1
-        heapq.heappush(self._heap, (job.rank, position, job))
+        self._wait(job)
 
     def _wait(self, job: Job) -> None:
         if job.state == DELAYED:
@@ -319,12 +303,8 @@ class Line:
         @param deadline_ms: When it has waited too long.
         @return: C{False}: jobs of too many functions are parked already; the job is still running.
         """
-        parked = self.parked.get(target)
-        if parked is None:
-            if len(self.parked) >= self._max_missing:
-                return False
-            parked = self.parked[target] = Parked(deadline_ms)
-        parked.deadline_ms = min(parked.deadline_ms, deadline_ms)
+        if not self.parked.begin(target, deadline_ms):
+            return False
         del self.running[job.position]
         self._held.discard(job.position)
         if self._rate is not None:
@@ -333,14 +313,14 @@ class Line:
             assert self.groups is not None
             self._drop(self.groups.park(job, target))
         else:
-            self._note(parked, job)
+            self.parked.note(target, job)
             if self._in_order and job.state == DELAYED:
                 self._retrying.add(job.position)
         return True
 
     def release(self, target: Target) -> None:
         """A function is there, or the time of those that wait for it is over: its parked jobs are read again."""
-        parked = self.parked.pop(target, None)
+        parked = self.parked.end(target)
         if parked is None:
             return
         if parked.ready is not None:
@@ -422,9 +402,7 @@ class Line:
         @param start: Where to go on; C{END} when this was all.
         """
         self._ready_from = start
-        for target in piece.without:
-            parked = self.parked[target]
-            parked.ready = piece.start if parked.ready is None else min(parked.ready, piece.start)
+        self.parked.pass_over(piece.without, piece.start)
         for job in jobs:
             self._take(job)
 
@@ -461,11 +439,3 @@ class Line:
 
     def _drop(self, jobs: Sequence[Job]) -> None:
         self._held.difference_update(job.position for job in jobs)
-
-    def _note(self, parked: Parked, job: Job) -> None:
-        if job.state == DELAYED:
-            place = job.due_ms, job.position
-            parked.due = place if parked.due is None else min(parked.due, place)
-        else:
-            place = job.rank, job.position
-            parked.ready = place if parked.ready is None else min(parked.ready, place)

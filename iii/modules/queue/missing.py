@@ -70,7 +70,7 @@ class MissingFunctions:
             if missing.unused > FORGET_AFTER:
                 del self._missing[target]
             for queue in waiting:
-                if queue.line.parked[target].deadline_ms <= now_ms:
+                if queue.line.parked.overdue(target, now_ms):
                     queue.line.release(target)
                     self._serve(queue)
 
